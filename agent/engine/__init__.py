@@ -1,0 +1,1 @@
+"""The only room that knows the container engine: `api` (the seam), `errors`, and the Docker implementation."""

@@ -1,0 +1,156 @@
+"""The engine seam: the verbs the agent needs of a container engine. `docker.py` speaks to Docker; tests have a fake.
+
+Verbs are idempotent: what is already done succeeds (create of an existing name returns its id, start of a running
+container, stop of a stopped one and remove of a missing one return quietly). Every verb is bounded by a limit from
+`limits.py` and raises only what `errors.py` names. On cancel a verb stops waiting; its effect may still happen.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from homeport.protocol import NetworkBinding
+from homeport.status import HealthStatus
+
+__all__ = ["ContainerFacts", "ContainerPlan", "Engine", "EngineEvent", "EngineInfo", "ImageFacts", "LogLine"]
+
+
+class _Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what the Engine tells."""
+
+
+class EngineInfo(_Fact, frozen=True):
+    """What the Engine says of itself and its host."""
+
+    version: str
+    os_type: str
+    architecture: str
+    cgroup_version: Literal["1", "2"]
+    cgroup_driver: str
+    root_dir: str
+    live_restore: bool
+    log_drivers: tuple[str, ...] = ()
+
+
+class ImageFacts(_Fact, frozen=True):
+    """An image on the host. `digest`: the repository digest `sha256:...`, None if it was never in a registry."""
+
+    image_id: str
+    digest: str | None
+
+
+class ContainerPlan(_Fact, frozen=True):
+    """A container to create: its derived name, the labels that make it ours, and the Engine's create body."""
+
+    name: str
+    labels: dict[str, str]
+    #: The body of the Engine API's ContainerCreate, less Labels.
+    body: dict[str, Any]
+
+
+class ContainerFacts(_Fact, frozen=True):
+    """A container as inspected. `state` is Docker's word. Times are epoch seconds, None for Docker's zero time."""
+
+    container_id: str
+    name: str
+    labels: dict[str, str]
+    state: Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+    exit_code: int | None = None
+    oom_killed: bool = False
+    #: Docker's own text when a start failed.
+    error: str = ""
+    started_at: float | None = None
+    finished_at: float | None = None
+    #: None without a health check; Docker's "starting" is UNKNOWN.
+    health: HealthStatus | None = None
+    health_output: str = ""
+    bindings: tuple[NetworkBinding, ...] = ()
+    image_id: str = ""
+    pid: int = 0
+
+
+class EngineEvent(_Fact, frozen=True):
+    """Something happened to a container of ours, or (kind `resync`) events may have been missed: inspect everything."""
+
+    kind: Literal["create", "start", "die", "oom", "health", "destroy", "resync"]
+    at: float
+    container_id: str = ""
+    labels: dict[str, str] = {}
+    exit_code: int | None = None
+
+
+class LogLine(_Fact, frozen=True):
+    """One line of a container's log."""
+
+    at: float
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class Engine(Protocol):
+    """A container engine on this host."""
+
+    async def info(self) -> EngineInfo:
+        """Ask the Engine what it is; also the probe that it answers at all."""
+        ...
+
+    async def image(self, reference: str) -> ImageFacts | None:
+        """Look an image up on the host; None if it isn't there."""
+        ...
+
+    async def pull(self, reference: str) -> ImageFacts:
+        """Fetch an image from its registry."""
+        ...
+
+    async def create(self, plan: ContainerPlan) -> str:
+        """Create a container and return its id; if one of that name exists, return that one's."""
+        ...
+
+    async def start(self, container_id: str) -> None:
+        """Start a container."""
+        ...
+
+    async def stop(self, container_id: str, timeout_s: int) -> None:
+        """Send the stop signal, and SIGKILL after `timeout_s`; return once it has stopped."""
+        ...
+
+    async def remove(self, container_id: str) -> None:
+        """Remove a container, killing it if it runs, with its anonymous volumes."""
+        ...
+
+    async def inspect(self, name_or_id: str) -> ContainerFacts | None:
+        """Return what the Engine knows of a container; None if there is no such container."""
+        ...
+
+    async def list(self, labels: Mapping[str, str]) -> tuple[ContainerFacts, ...]:
+        """Return all containers, running or not, that carry these labels (state and labels only, not health)."""
+        ...
+
+    def events(self, labels: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
+        """Yield events of containers with these labels, for ever, reconnecting by itself.
+
+        The first event, and the first after each gap, is `resync`: it is yielded only once the stream is open, so
+        that inspecting after it can miss nothing.
+        """
+        ...
+
+    def logs(
+        self, container_id: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
+    ) -> AsyncIterator[LogLine]:
+        """Yield a container's log lines."""
+        ...
+
+    async def create_volume(
+        self, name: str, *, driver: str, options: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """Create a volume unless one of that name exists."""
+        ...
+
+    async def volume_exists(self, name: str) -> bool:
+        """Tell whether a volume of that name exists."""
+        ...
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume; quietly, if it is missing."""
+        ...

@@ -1,0 +1,1 @@
+"""The control plane: the daemon that decides. See docs/architecture.md for its rooms."""

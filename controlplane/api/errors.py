@@ -1,0 +1,81 @@
+"""The errors an API client sees. `code` goes out as `__type`, `status` is the HTTP status, `message` is for people.
+
+    ApiError
+     ├── ClientException, InvalidParameterException, ...   the shapes of the ECS model, all 400
+     ├── (front door)  MissingAuthenticationTokenException, SignatureDoesNotMatch, UnrecognizedClientException, ...
+     └── ServerException                                   500: a bug of ours, never raised on purpose
+
+The names are AWS's; clients compare them. Those of a service's model are made by name with `api_error`.
+"""
+
+__all__ = [
+    "AccessDeniedException",
+    "ApiError",
+    "ClientException",
+    "ClusterContainsContainerInstancesException",
+    "ClusterContainsTasksException",
+    "ClusterNotFoundException",
+    "ConflictException",
+    "InvalidParameterException",
+    "ServerException",
+    "TargetNotFoundException",
+    "UnsupportedFeatureException",
+]
+
+
+class ApiError(Exception):
+    """Parent of all. A class's own name is its wire name."""
+
+    status = 400
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).__name__
+        if status is not None:
+            self.status = status
+
+
+class ClientException(ApiError):
+    """The request is wrong in a way no other name fits (unknown task definition, invalid container definition)."""
+
+
+class InvalidParameterException(ApiError):
+    """A parameter's value can't be used."""
+
+
+class ClusterNotFoundException(ApiError):
+    """The named cluster doesn't exist or is inactive."""
+
+    def __init__(self, message: str = "Cluster not found.") -> None:
+        super().__init__(message)
+
+
+class ClusterContainsContainerInstancesException(ApiError):
+    """The cluster still has registered container instances."""
+
+
+class ClusterContainsTasksException(ApiError):
+    """The cluster still has tasks."""
+
+
+class ConflictException(ApiError):
+    """A clientToken was used before for another request."""
+
+
+class TargetNotFoundException(ApiError):
+    """The target of an attribute doesn't exist."""
+
+
+class AccessDeniedException(ApiError):
+    """The caller may not do this."""
+
+
+class UnsupportedFeatureException(ApiError):
+    """The feature isn't available; the message says which and what is."""
+
+
+class ServerException(ApiError):
+    """An internal error. The log has the details under the request id."""
+
+    status = 500

@@ -1,0 +1,33 @@
+"""What every command needs, handed in: the state, the time, chance, and the names of this installation."""
+
+import random
+from dataclasses import dataclass
+
+from controlplane.state.state import State
+from homeport.arn import ArnFactory
+from homeport.clock import Clock
+
+__all__ = ["Context", "Endpoints"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Under which URLs this control plane is reached. Filled in once the listeners are bound."""
+
+    #: For clients on this machine, e.g. http://127.0.0.1:6180.
+    local_url: str
+    #: For other hosts; None if it listens on loopback only.
+    network_url: str | None
+    #: "sha256:HEX" of the CA certificate's DER, what `join --ca-hash` pins; None without TLS.
+    ca_hash: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Handed to every command and reconciler; holds no state of its own."""
+
+    state: State
+    clock: Clock
+    random: random.Random
+    arns: ArnFactory
+    endpoints: Endpoints

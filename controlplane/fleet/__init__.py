@@ -1,0 +1,1 @@
+"""The agents' side door: registration, sessions, assignments down, reports up, liveness."""

@@ -1,0 +1,57 @@
+"""What the tasks of each host hold of it, kept current with each change so that nobody has to sum tasks up."""
+
+from collections import Counter
+
+import msgspec
+
+from controlplane.state.records import TaskRecord
+from homeport.ids import InstanceId
+from homeport.spec import Protocol, Resources
+from homeport.status import TaskStatus
+
+__all__ = ["HostLoad", "LoadBook"]
+
+
+class HostLoad(msgspec.Struct):
+    """The sum over a host's tasks that aren't STOPPED."""
+
+    cpu_units: int = 0
+    memory_mib: int = 0
+    gpus: int = 0
+    ports: Counter[tuple[Protocol, int]] = msgspec.field(default_factory=Counter)
+    tasks: int = 0
+
+    def add(self, resources: Resources, sign: int) -> None:
+        """Add (sign 1) or take away (-1) what one task holds."""
+        self.cpu_units += sign * resources.cpu_units
+        self.memory_mib += sign * resources.memory_mib
+        self.gpus += sign * resources.gpus
+        self.tasks += sign
+        for port in resources.ports:
+            self.ports[port] += sign
+            if not self.ports[port]:
+                del self.ports[port]
+
+
+_NOTHING = HostLoad()
+
+
+class LoadBook:
+    """instance -> HostLoad."""
+
+    def __init__(self) -> None:
+        self._loads: dict[InstanceId, HostLoad] = {}
+
+    def of(self, instance_id: InstanceId) -> HostLoad:
+        """Return a host's load; do not change it."""
+        return self._loads.get(instance_id, _NOTHING)
+
+    def change(self, old: TaskRecord | None, new: TaskRecord | None) -> None:
+        """Follow a change of a task. For `State` alone."""
+        for record, sign in ((old, -1), (new, 1)):
+            if record is None or record.instance_id is None or record.status is TaskStatus.STOPPED:
+                continue
+            load = self._loads.setdefault(record.instance_id, HostLoad())
+            load.add(record.resources, sign)
+            if not load.tasks:
+                del self._loads[record.instance_id]

@@ -1,0 +1,50 @@
+"""Which hosts are heard of right now. Not journaled: after a restart every host is unknown until it speaks."""
+
+import msgspec
+
+from homeport.ids import InstanceId
+from homeport.protocol import Condition
+
+__all__ = ["Presence", "PresenceBook"]
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host is connected. Times are epoch seconds."""
+
+    connected: bool
+    since: float
+    last_seen_at: float
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def impaired(self) -> tuple[Condition, ...]:
+        """The conditions that are not well."""
+        return tuple(condition for condition in self.conditions if not condition.ok)
+
+
+class PresenceBook:
+    """instance -> Presence. `fleet` alone writes."""
+
+    def __init__(self) -> None:
+        self._presence: dict[InstanceId, Presence] = {}
+
+    def of(self, instance_id: InstanceId) -> Presence | None:
+        """Return a host's presence; None if it has not been heard of since this process started."""
+        return self._presence.get(instance_id)
+
+    def connected(self, instance_id: InstanceId) -> bool:
+        """Tell whether the host has a session now."""
+        presence = self._presence.get(instance_id)
+        return presence is not None and presence.connected
+
+    def connected_count(self) -> int:
+        """Return the number of hosts with a session."""
+        return sum(presence.connected for presence in self._presence.values())
+
+    def put(self, instance_id: InstanceId, presence: Presence) -> None:
+        """Note a host's presence."""
+        self._presence[instance_id] = presence
+
+    def forget(self, instance_id: InstanceId) -> None:
+        """Drop a host that is gone for good."""
+        self._presence.pop(instance_id, None)

@@ -1,0 +1,268 @@
+"""What the control plane keeps, one frozen Struct per kind; each is stored as one JSON document.
+
+A record is never changed, only replaced (`msgspec.structs.replace`). Its `key` is unique among its kind. Members added
+later need defaults; anything else needs a migration in `controlplane.store.migrations`.
+"""
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from homeport.ids import InstanceId, TaskId
+from homeport.protocol import ContainerReport, HostFacts
+from homeport.spec import Resources, TaskSpec
+from homeport.status import DesiredStatus, HealthStatus, StopCode, TaskStatus
+
+__all__ = [
+    "RECORD_KINDS",
+    "ActivationRecord",
+    "ClusterRecord",
+    "FamilyRecord",
+    "IdempotencyRecord",
+    "InstanceRecord",
+    "Record",
+    "SettingRecord",
+    "TaskDefinitionRecord",
+    "TaskRecord",
+]
+
+Tags = dict[str, str]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all records."""
+
+    kind: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """The record's name, unique among its kind."""
+        raise NotImplementedError
+
+
+class ClusterRecord(Record, frozen=True):
+    """A cluster. Clusters that are deleted stay, INACTIVE, as in ECS, until a new one takes the name."""
+
+    kind: ClassVar[str] = "cluster"
+
+    name: str
+    created_at: float
+    status: str = "ACTIVE"
+    settings: dict[str, str] = {}
+    #: ECS documents, kept as given.
+    configuration: dict[str, Any] | None = None
+    service_connect_defaults: dict[str, Any] | None = None
+    capacity_providers: tuple[str, ...] = ()
+    default_capacity_provider_strategy: tuple[dict[str, Any], ...] = ()
+    tags: Tags = {}
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.name
+
+
+class FamilyRecord(Record, frozen=True):
+    """A task definition family: remembers the last revision, since a number is never given twice."""
+
+    kind: ClassVar[str] = "family"
+
+    name: str
+    last_revision: int
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.name
+
+
+class TaskDefinitionRecord(Record, frozen=True):
+    """One revision of a task definition.
+
+    `document` is the ECS TaskDefinition as registered, with ECS's defaults filled in, less what this record knows
+    better (arn, revision, status, times). It is what DescribeTaskDefinition returns.
+    """
+
+    kind: ClassVar[str] = "task-definition"
+
+    family: str
+    revision: int
+    document: dict[str, Any]
+    registered_at: float
+    registered_by: str
+    status: str = "ACTIVE"  # INACTIVE, DELETE_IN_PROGRESS
+    deregistered_at: float | None = None
+    delete_requested_at: float | None = None
+    tags: Tags = {}
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """`family:revision`."""
+        return f"{self.family}:{self.revision}"
+
+
+class InstanceRecord(Record, frozen=True):
+    """A container instance: one registered host."""
+
+    kind: ClassVar[str] = "container-instance"
+
+    id: InstanceId
+    cluster: str
+    #: Raw Ed25519 key, base64: what the host proves itself with.
+    public_key: str
+    registered_at: float
+    facts: HostFacts
+    #: ACTIVE, DRAINING or INACTIVE (deregistered; kept for a while, as ECS does).
+    status: str = "ACTIVE"
+    status_reason: str = ""
+    #: Attributes set by PutAttributes; they win over those in `facts`.
+    attributes: dict[str, str] = {}
+    activation_id: str = ""
+    deregistered_at: float | None = None
+    tags: Tags = {}
+    #: ECS's counter of changes.
+    version: int = 1
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.id
+
+    @property
+    def all_attributes(self) -> dict[str, str]:
+        """The agent's own attributes and those put by the API; the latter win."""
+        return {**self.facts.attributes, **self.attributes}
+
+
+class TaskRecord(Record, frozen=True):
+    """A task. Identity (id, cluster, spec, and the instance once set) never changes."""
+
+    kind: ClassVar[str] = "task"
+
+    id: TaskId
+    cluster: str
+    spec: TaskSpec
+    created_at: float
+    launch_type: str
+    desired: DesiredStatus = DesiredStatus.RUNNING
+    status: TaskStatus = TaskStatus.PENDING
+    instance_id: InstanceId | None = None
+    #: What it holds on its host until it is STOPPED.
+    resources: Resources = Resources()
+    group: str = ""
+    started_by: str = ""
+    #: The ECS `overrides` document as given.
+    overrides: dict[str, Any] = {}
+    enable_execute_command: bool = False
+    #: As reported by the agent, one for each container that it has begun with.
+    containers: tuple[ContainerReport, ...] = ()
+    #: The seq of the last report applied.
+    reported_seq: int = 0
+    pull_started_at: float | None = None
+    pull_stopped_at: float | None = None
+    started_at: float | None = None
+    stopping_at: float | None = None
+    execution_stopped_at: float | None = None
+    stopped_at: float | None = None
+    stop_code: StopCode | None = None
+    stopped_reason: str | None = None
+    tags: Tags = {}
+    #: ECS's counter of changes.
+    version: int = 1
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.id
+
+    @property
+    def health(self) -> HealthStatus:
+        """The task's health: the worst of its essential containers that have a check; UNKNOWN if none has."""
+        essential = {c.name for c in self.spec.containers if c.essential and c.health_check}
+        found = {report.name: report.health for report in self.containers}
+        states = {found.get(name) or HealthStatus.UNKNOWN for name in essential}
+        for state in (HealthStatus.UNHEALTHY, HealthStatus.UNKNOWN, HealthStatus.HEALTHY):
+            if state in states:
+                return state
+        return HealthStatus.UNKNOWN
+
+
+class ActivationRecord(Record, frozen=True):
+    """An SSM activation: lets hosts register until it expires or its limit is reached. The code is kept as a hash."""
+
+    kind: ClassVar[str] = "activation"
+
+    id: str
+    #: SHA-256 of the code, hex. The code has 120 random bits: no slow hash is needed.
+    code_hash: str
+    created_at: float
+    expires_at: float
+    registration_limit: int = 1
+    registrations: int = 0
+    #: The cluster its hosts join ("" for `default`).
+    cluster: str = ""
+    iam_role: str = ""
+    description: str = ""
+    default_instance_name: str = ""
+    tags: Tags = {}
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.id
+
+
+class IdempotencyRecord(Record, frozen=True):
+    """What a request with a clientToken did, so that its repetition returns the same."""
+
+    kind: ClassVar[str] = "idempotency"
+
+    operation: str
+    scope: str
+    token: str
+    #: Hash of the request, to tell a repetition from another request under the same token.
+    fingerprint: str
+    at: float
+    #: Keys of what was made.
+    result: tuple[str, ...] = ()
+    #: The ECS `failures` of the answer.
+    failures: tuple[dict[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return f"{self.operation}/{self.scope}/{self.token}"
+
+
+class SettingRecord(Record, frozen=True):
+    """A setting of this installation that must survive and that commands may change (name -> document)."""
+
+    kind: ClassVar[str] = "setting"
+
+    name: str
+    value: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """See Record."""
+        return self.name
+
+
+RECORD_KINDS: Final[dict[str, type[Record]]] = {
+    record.kind: record
+    for record in (
+        ClusterRecord,
+        FamilyRecord,
+        TaskDefinitionRecord,
+        InstanceRecord,
+        TaskRecord,
+        ActivationRecord,
+        IdempotencyRecord,
+        SettingRecord,
+    )
+}

@@ -1,0 +1,191 @@
+"""The state: tables in memory under one revision counter, changed only in transactions.
+
+What always holds:
+ - a transaction is one event-loop turn: no await inside, so nobody sees half of one; if it raises, nothing of it stays;
+ - each transaction that changes something makes one revision and hands one Commit to the journal and the watchers;
+ - reads see memory at once; whoever lets something *leave* the process awaits `durable(revision)` first (invariant 1);
+ - putting a record that equals the stored one changes nothing (reconciling twice writes nothing, invariant 8).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from controlplane.state.load import LoadBook
+from controlplane.state.presence import PresenceBook
+from controlplane.state.records import (
+    ActivationRecord,
+    ClusterRecord,
+    FamilyRecord,
+    IdempotencyRecord,
+    InstanceRecord,
+    Record,
+    SettingRecord,
+    TaskDefinitionRecord,
+    TaskRecord,
+)
+from controlplane.state.table import Table
+from controlplane.state.watch import DEFAULT_CAPACITY, Watch
+from controlplane.store.api import Change, Commit, Journal
+from homeport.ids import TaskId
+from homeport.status import TaskStatus
+from homeport.story import StoryLine
+
+__all__ = ["State", "Transaction", "load_state", "phase"]
+
+
+def phase(task: TaskRecord) -> str:
+    """File a task for ECS's counters: "pending" (up to ACTIVATING), "running" (not yet STOPPED) or "stopped"."""
+    if task.status is TaskStatus.STOPPED:
+        return "stopped"
+    return "running" if task.status >= TaskStatus.RUNNING else "pending"
+
+
+class State:
+    """All tables. Read freely; write inside `transaction()`."""
+
+    def __init__(self, journal: Journal, *, revision: int = 0) -> None:
+        self.journal = journal
+        self.revision = revision
+        self.clusters: Table[ClusterRecord] = Table()
+        self.families: Table[FamilyRecord] = Table()
+        self.task_definitions: Table[TaskDefinitionRecord] = Table(family=lambda r: r.family, status=lambda r: r.status)
+        self.instances: Table[InstanceRecord] = Table(
+            cluster=lambda r: r.cluster,
+            cluster_status=lambda r: (r.cluster, r.status),
+            public_key=lambda r: r.public_key,
+        )
+        self.tasks: Table[TaskRecord] = Table(
+            cluster=lambda r: r.cluster,
+            instance=lambda r: r.instance_id,
+            cluster_family=lambda r: (r.cluster, r.spec.family),
+            cluster_group=lambda r: (r.cluster, r.group),
+            cluster_started_by=lambda r: (r.cluster, r.started_by) if r.started_by else None,
+            cluster_phase=lambda r: (r.cluster, phase(r)),
+            instance_phase=lambda r: (r.instance_id, phase(r)),
+            phase=phase,
+        )
+        self.activations: Table[ActivationRecord] = Table()
+        self.idempotency: Table[IdempotencyRecord] = Table()
+        self.settings: Table[SettingRecord] = Table()
+        self.load = LoadBook()
+        self.presence = PresenceBook()
+        self._tables: dict[str, Table[Any]] = {
+            ClusterRecord.kind: self.clusters,
+            FamilyRecord.kind: self.families,
+            TaskDefinitionRecord.kind: self.task_definitions,
+            InstanceRecord.kind: self.instances,
+            TaskRecord.kind: self.tasks,
+            ActivationRecord.kind: self.activations,
+            IdempotencyRecord.kind: self.idempotency,
+            SettingRecord.kind: self.settings,
+        }
+        self._watches: list[Watch] = []
+        self._open: Transaction | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator["Transaction"]:
+        """Change the state atomically. No await inside. If the block raises, the state is as it was before.
+
+        A transaction inside another one joins it.
+        """
+        if self._open is not None:
+            yield self._open
+            return
+        transaction = self._open = Transaction(self)
+        try:
+            yield transaction
+        except BaseException:
+            transaction._undo()
+            raise
+        else:
+            self._commit(transaction)
+        finally:
+            self._open = None
+
+    async def durable(self, revision: int | None = None) -> None:
+        """Return once `revision` (default: the present one) would survive kill -9."""
+        await self.journal.durable(self.revision if revision is None else revision)
+
+    def snapshot_and_watch(self, *, capacity: int = DEFAULT_CAPACITY) -> Watch:
+        """Watch from here on: what can be read in this same turn plus the watch's commits misses and repeats nothing.
+
+        Commits are seen at once, before they are durable.
+        """
+        watch = Watch(capacity=capacity, on_close=self._watches.remove)
+        self._watches.append(watch)
+        return watch
+
+    def _write(self, kind: str, key: str, new: Record | None) -> Record | None:
+        old = cast("Record | None", self._tables[kind].replace(key, new))
+        if kind == TaskRecord.kind:
+            self.load.change(cast("TaskRecord | None", old), cast("TaskRecord | None", new))
+        return old
+
+    def _read(self, kind: str, key: str) -> Record | None:
+        return cast("Record | None", self._tables[kind].get(key))
+
+    def _commit(self, transaction: "Transaction") -> None:
+        commit = transaction._close(self.revision + 1)
+        if commit is None:
+            return
+        self.revision = commit.revision
+        self.journal.append(commit)
+        for watch in tuple(self._watches):
+            watch.offer(commit)
+
+
+class Transaction:
+    """The changes of one turn. Obtained from `State.transaction()` only."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._before: dict[tuple[str, str], Record | None] = {}
+        self._stories: list[tuple[TaskId, StoryLine]] = []
+        self._archive: list[TaskRecord] = []
+
+    def put(self, record: Record) -> None:
+        """Add or replace a record."""
+        key = (record.kind, record.key)
+        if self._state._read(*key) == record:
+            return
+        old = self._state._write(*key, record)
+        self._before.setdefault(key, old)
+
+    def delete(self, record: Record) -> None:
+        """Delete a record (quietly, if it isn't there)."""
+        key = (record.kind, record.key)
+        old = self._state._write(*key, None)
+        self._before.setdefault(key, old)
+
+    def tell(self, task_id: TaskId, line: StoryLine) -> None:
+        """Add a line to a task's story."""
+        self._stories.append((task_id, line))
+
+    def archive(self, task: TaskRecord) -> None:
+        """Move a stopped task from memory to the history."""
+        self.delete(task)
+        self._archive.append(task)
+
+    def _undo(self) -> None:
+        for (kind, key), old in self._before.items():
+            self._state._write(kind, key, old)
+
+    def _close(self, revision: int) -> Commit | None:
+        changes = tuple(
+            Change(kind, key, old, new)
+            for (kind, key), old in self._before.items()
+            if (new := self._state._read(kind, key)) != old
+        )
+        if not changes and not self._stories:
+            return None
+        return Commit(revision, changes, tuple(self._stories), tuple(self._archive))
+
+
+async def load_state(journal: Journal) -> State:
+    """Read everything the journal holds into a new State."""
+    revision, records = await journal.load()
+    state = State(journal, revision=revision)
+    for record in records:
+        state._write(record.kind, record.key, record)
+    return state

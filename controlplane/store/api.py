@@ -1,0 +1,63 @@
+"""The journal seam: what the state needs of a durable store. `sqlite.py` is the one that comes with Homeport."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from controlplane.state.records import Record, TaskRecord
+from homeport.ids import TaskId
+from homeport.story import StoryLine
+
+__all__ = ["Change", "Commit", "Journal", "JournalError"]
+
+
+class JournalError(Exception):
+    """The store can't be read or written. The process must end: memory must never run ahead of what is durable."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One record put (`new` set) or deleted (`new` None)."""
+
+    kind: str
+    key: str
+    old: Record | None
+    new: Record | None
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What one transaction changed, and the revision it made."""
+
+    revision: int
+    changes: tuple[Change, ...]
+    stories: tuple[tuple[TaskId, StoryLine], ...] = ()
+    #: Tasks that leave memory but stay readable in the history.
+    archive: tuple[TaskRecord, ...] = ()
+
+
+class Journal(Protocol):
+    """A durable, ordered journal of commits."""
+
+    async def load(self) -> tuple[int, Iterable[Record]]:
+        """Return the last durable revision and every record. Called once, before `run`."""
+        ...
+
+    def append(self, commit: Commit) -> None:
+        """Take a commit into the current batch. Never blocks; the batch is written by `run`."""
+        ...
+
+    async def durable(self, revision: int) -> None:
+        """Return once everything up to `revision` would survive kill -9. Raises JournalError if it never will."""
+        ...
+
+    async def run(self) -> None:
+        """Write batches until cancelled (then write what is pending). Raises JournalError when a write fails."""
+        ...
+
+    async def story(self, task_id: TaskId) -> tuple[StoryLine, ...]:
+        """Return a task's durable story, oldest first."""
+        ...
+
+    async def archived_task(self, task_id: TaskId) -> TaskRecord | None:
+        """Return a stopped task that has left memory, or None."""
+        ...

@@ -1,0 +1,86 @@
+"""Amazon Resource Names of the things Homeport keeps, always in ECS's long form with the cluster's name inside."""
+
+import re
+from typing import Final, NamedTuple
+
+from homeport.errors import InvalidArn
+
+__all__ = ["ArnFactory", "ParsedArn", "parse_arn"]
+
+_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+):(?P<region>[A-Za-z0-9-]*):(?P<account>\d{12}|)"
+    r":(?P<type>[a-z-]+)/(?P<path>.+)"
+)
+
+
+class ParsedArn(NamedTuple):
+    """The parts of an ARN. `path` is what follows `type/`, e.g. `CLUSTER/ID` for a task."""
+
+    service: str
+    region: str
+    account: str
+    type: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the path: a task's id, a cluster's name, `family:revision`."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster's name if the path carries one (tasks, services, container instances)."""
+        head, separator, _ = self.path.partition("/")
+        return head if separator else None
+
+
+def parse_arn(text: str, *, expected_type: str | None = None) -> ParsedArn:
+    """Take an ARN apart.
+
+    Raises InvalidArn if `text` isn't one, or its resource type isn't `expected_type`.
+    """
+    match = _ARN.fullmatch(text)
+    if match is None:
+        raise InvalidArn(f"not an ARN: {text!r}")
+    parsed = ParsedArn(match["service"], match["region"], match["account"], match["type"], match["path"])
+    if expected_type is not None and parsed.type != expected_type:
+        raise InvalidArn(f"expected an ARN of type {expected_type}, got {text!r}")
+    return parsed
+
+
+class ArnFactory(NamedTuple):
+    """Makes ARNs in the configured region and 12-digit account."""
+
+    region: str
+    account: str
+
+    def _ecs(self, path: str) -> str:
+        return f"arn:aws:ecs:{self.region}:{self.account}:{path}"
+
+    def cluster(self, name: str) -> str:
+        """`cluster/NAME`."""
+        return self._ecs(f"cluster/{name}")
+
+    def task_definition(self, family: str, revision: int) -> str:
+        """`task-definition/FAMILY:REVISION`."""
+        return self._ecs(f"task-definition/{family}:{revision}")
+
+    def task(self, cluster: str, task_id: str) -> str:
+        """`task/CLUSTER/ID`."""
+        return self._ecs(f"task/{cluster}/{task_id}")
+
+    def container(self, cluster: str, task_id: str, container_id: str) -> str:
+        """`container/CLUSTER/TASK-ID/UUID`."""
+        return self._ecs(f"container/{cluster}/{task_id}/{container_id}")
+
+    def container_instance(self, cluster: str, instance_id: str) -> str:
+        """`container-instance/CLUSTER/ID`."""
+        return self._ecs(f"container-instance/{cluster}/{instance_id}")
+
+    def service(self, cluster: str, name: str) -> str:
+        """`service/CLUSTER/NAME`."""
+        return self._ecs(f"service/{cluster}/{name}")
+
+    def root(self) -> str:
+        """The account's own identity, as STS GetCallerIdentity gives it."""
+        return f"arn:aws:iam::{self.account}:root"

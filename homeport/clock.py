@@ -1,0 +1,34 @@
+"""Time as a thing that is handed in, so that tests and the simulator can move it.
+
+Decisions take `now` as an argument. Whoever needs to ask takes a Clock. Waiting is asyncio's own (`asyncio.sleep`,
+`asyncio.timeout`), which a virtual-time event loop moves by itself.
+"""
+
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC. For what is shown or stored; may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start. For intervals and deadlines; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """See Clock."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """See Clock."""
+        return time.monotonic()

@@ -1,0 +1,97 @@
+"""The shell both daemons wear: logging, signals, systemd notification, private files. The one room here with I/O."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import sdnotify
+import structlog
+
+__all__ = ["EXIT_CONFIG", "configure_logging", "notify", "run_until_signalled", "watchdog", "write_private"]
+
+#: Exit status of a daemon whose configuration can't be used (sysexits' EX_CONFIG): systemd must not restart it.
+EXIT_CONFIG: Final = 78
+
+
+def configure_logging(level: str = "info") -> None:
+    """Log one event per line on stderr: coloured text on a terminal, else JSON."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def notify(state: str) -> None:
+    """Tell systemd, e.g. "READY=1"; quietly nothing where there is none."""
+    sdnotify.SystemdNotifier().notify(state)
+
+
+async def watchdog(alive: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Pet systemd's watchdog at half its period for as long as the event loop turns (and `alive` returns)."""
+    period_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 / 2
+    if not period_s:
+        return
+    while True:
+        if alive is not None:
+            await alive()
+        notify("WATCHDOG=1")
+        await asyncio.sleep(period_s)
+
+
+async def run_until_signalled(main: Callable[[], Awaitable[None]]) -> None:
+    """Run `main` until it returns, raises, or SIGTERM or SIGINT cancels it. Only the outermost `main` calls this."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    async def wait_for_signal(work: "asyncio.Task[None]") -> None:
+        await stopping.wait()
+        notify("STOPPING=1")
+        work.cancel()
+
+    async def body() -> None:
+        await main()
+
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(body())
+        waiter = group.create_task(wait_for_signal(work))
+        work.add_done_callback(lambda _: waiter.cancel())
+
+
+def write_private(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that it is either wholly there, durable and with `mode`, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

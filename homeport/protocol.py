@@ -1,0 +1,300 @@
+"""The messages between an agent and the control plane. Every message is a Struct here; the version is theirs all.
+
+Registration is one HTTP POST (`Registration` -> `Registered`). Afterwards there is one WebSocket per host, JSON text
+frames, each a tagged Struct:
+
+    agent                                   control plane
+      <- Challenge                            a nonce, at once
+      Hello ->                                proves the host's key, tells facts and what tasks it knows
+      <- Welcome                              the session is on; heartbeat period
+      <- Assignments (complete)               all this host should run
+      <- Assignments (increment)              changes; `base` must equal the last `revision`, else the agent asks anew
+      Heartbeat ->     <- HeartbeatAck        the ack dictates the next period
+      Reports ->       <- ReportsAck          acked once durable; unacked reports are sent again in the next session
+      <- LogsRequest   LogChunk ->            `homeport logs`
+
+An agent never forgets a report before its ack, and the control plane ignores a report whose `seq` it has seen, so
+everything may be repeated. Unknown members are ignored, new ones have defaults: either side may be a version ahead.
+"""
+
+from typing import Final
+
+import msgspec
+
+from homeport.ids import InstanceId, TaskId
+from homeport.spec import Resources, TaskSpec
+from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCode, TaskStatus
+from homeport.story import StoryLine
+
+__all__ = [
+    "PATH_CA",
+    "PATH_REGISTER",
+    "PATH_SESSION",
+    "PROTOCOL_VERSION",
+    "AgentMessage",
+    "Assignment",
+    "Assignments",
+    "CancelLogs",
+    "Challenge",
+    "Condition",
+    "ContainerReport",
+    "ControlMessage",
+    "Goodbye",
+    "Heartbeat",
+    "HeartbeatAck",
+    "Hello",
+    "HostFacts",
+    "HostUpdate",
+    "LogChunk",
+    "LogsRequest",
+    "NetworkBinding",
+    "Registered",
+    "Registration",
+    "Reports",
+    "ReportsAck",
+    "TaskReport",
+    "Welcome",
+    "signed_hello",
+]
+
+PROTOCOL_VERSION: Final = 1
+
+PATH_CA: Final = "/fleet/v1/ca"
+PATH_REGISTER: Final = "/fleet/v1/register"
+PATH_SESSION: Final = "/fleet/v1/session"
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of parts of messages."""
+
+
+class _Tagged(_Message, frozen=True, tag_field="type", tag=True):
+    """Base of what stands alone in a frame."""
+
+
+# ---------------------------------------------------------------- what a host is
+
+
+class Condition(_Message, frozen=True):
+    """One aspect of a host's health, e.g. CONTAINER_RUNTIME or DISK. `since`: epoch seconds of the last change."""
+
+    type: str
+    ok: bool
+    since: float
+    reason: str = ""
+
+
+class HostFacts(_Message, frozen=True):
+    """What a host has and is. Sent on joining and whenever it changes."""
+
+    hostname: str
+    agent_version: str
+    docker_version: str = ""
+    #: Capacity, less what the agent is told to reserve. `ports` are the reserved ones.
+    resources: Resources = Resources()
+    disk_mib: int = 0
+    #: ECS attribute name -> value ("" for those without), e.g. ecs.os-type, ecs.cpu-architecture.
+    attributes: dict[str, str] = {}
+    #: HOST:PORT of the agent's Prometheus endpoint, "" if it serves none.
+    metrics_address: str = ""
+
+
+# ---------------------------------------------------------------- joining
+
+
+class Registration(_Message, frozen=True):
+    """POST PATH_REGISTER. `public_key`: raw Ed25519, base64.
+
+    Repeating it with the same key gives the same instance.
+    """
+
+    activation_id: str
+    activation_code: str
+    public_key: str
+    facts: HostFacts
+    protocol_version: int = PROTOCOL_VERSION
+    #: "" for the cluster the activation names, else `default`.
+    cluster: str = ""
+
+
+class Registered(_Message, frozen=True):
+    """The answer: who this host is from now on."""
+
+    instance_id: InstanceId
+    instance_arn: str
+    cluster: str
+
+
+class Challenge(_Tagged, frozen=True):
+    """First frame of a session. `nonce`: random, base64."""
+
+    nonce: str
+
+
+class Hello(_Tagged, frozen=True):
+    """The host proves its key: `signature` (base64) is over `signed_hello(nonce, instance_id)`."""
+
+    instance_id: InstanceId
+    signature: str
+    facts: HostFacts
+    protocol_version: int = PROTOCOL_VERSION
+
+
+def signed_hello(nonce: str, instance_id: str) -> bytes:
+    """Return the bytes that a host signs to open a session."""
+    return f"homeport-session-v1:{instance_id}:{nonce}".encode()
+
+
+class Welcome(_Tagged, frozen=True):
+    """The session is on."""
+
+    session_id: str
+    heartbeat_s: float
+
+
+class Goodbye(_Tagged, frozen=True):
+    """The control plane ends the session. `final`: this host is deregistered; stop its tasks and don't come back."""
+
+    reason: str
+    final: bool = False
+    retry_after_s: float = 0.0
+
+
+# ---------------------------------------------------------------- assignments, downwards
+
+
+class Assignment(_Message, frozen=True):
+    """A task this host should have. `stop_reason` is kept in the story when desired is STOPPED."""
+
+    task_id: TaskId
+    desired: DesiredStatus
+    spec: TaskSpec
+    #: How far the control plane knows the task to be: an agent without a record of a task that has got beyond
+    #: PENDING must not run it again, but report it as lost (it never runs a task twice).
+    known: TaskStatus = TaskStatus.PENDING
+    stop_reason: str = ""
+
+
+class Assignments(_Tagged, frozen=True):
+    """A complete set (`base` None), or what changed since revision `base`."""
+
+    revision: int
+    base: int | None = None
+    put: tuple[Assignment, ...] = ()
+    #: Tasks that are over: their STOPPED is durable here. The agent may clean up.
+    remove: tuple[TaskId, ...] = ()
+
+
+# ---------------------------------------------------------------- heartbeats and reports, upwards
+
+
+class Heartbeat(_Tagged, frozen=True):
+    """I am alive and hold the set of `revision` (-1: none; asks for a complete one)."""
+
+    revision: int
+    conditions: tuple[Condition, ...] = ()
+
+
+class HeartbeatAck(_Tagged, frozen=True):
+    """Send the next heartbeat in `next_s` seconds."""
+
+    next_s: float
+
+
+class HostUpdate(_Tagged, frozen=True):
+    """The host's facts have changed."""
+
+    facts: HostFacts
+
+
+class NetworkBinding(_Message, frozen=True):
+    """A published port as the Engine bound it."""
+
+    bind_ip: str
+    container_port: int
+    host_port: int
+    protocol: str
+
+
+class ContainerReport(_Message, frozen=True):
+    """The state of one container, cumulative."""
+
+    name: str
+    status: ContainerStatus
+    runtime_id: str | None = None
+    image_digest: str | None = None
+    exit_code: int | None = None
+    #: `Name: text`, as ECS gives it, e.g. "OutOfMemoryError: Container killed due to memory usage".
+    reason: str | None = None
+    bindings: tuple[NetworkBinding, ...] = ()
+    #: None if the container has no health check.
+    health: HealthStatus | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    restart_count: int = 0
+
+
+class TaskReport(_Message, frozen=True):
+    """The state of one task, cumulative: the latest report says all. `seq` grows with each change, across restarts.
+
+    Each story line has the `seq` of the report that first carried it, so that the control plane can skip those it has.
+    """
+
+    task_id: TaskId
+    seq: int
+    status: TaskStatus
+    containers: tuple[ContainerReport, ...] = ()
+    pull_started_at: float | None = None
+    pull_stopped_at: float | None = None
+    started_at: float | None = None
+    stopping_at: float | None = None
+    execution_stopped_at: float | None = None
+    stopped_at: float | None = None
+    stop_code: StopCode | None = None
+    stopped_reason: str | None = None
+    story: tuple[tuple[int, StoryLine], ...] = ()
+
+
+class Reports(_Tagged, frozen=True):
+    """A batch of reports, at most one per task."""
+
+    tasks: tuple[TaskReport, ...]
+
+
+class ReportsAck(_Tagged, frozen=True):
+    """These reports (task id -> seq) are durable, or of no interest: the agent may forget their stories."""
+
+    seqs: dict[TaskId, int]
+
+
+# ---------------------------------------------------------------- logs
+
+
+class LogsRequest(_Tagged, frozen=True):
+    """Send a container's log. `tail` None: all. `since`: epoch seconds, exclusive."""
+
+    request_id: str
+    task_id: TaskId
+    container: str
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+
+
+class CancelLogs(_Tagged, frozen=True):
+    """Nobody reads this log any more."""
+
+    request_id: str
+
+
+class LogChunk(_Tagged, frozen=True):
+    """A piece of a log: lines of (epoch seconds, stream, text). `end`: nothing follows; `error` says why not."""
+
+    request_id: str
+    lines: tuple[tuple[float, str, str], ...] = ()
+    end: bool = False
+    error: str = ""
+
+
+ControlMessage = Challenge | Welcome | Goodbye | Assignments | HeartbeatAck | ReportsAck | LogsRequest | CancelLogs
+AgentMessage = Hello | Heartbeat | HostUpdate | Reports | LogChunk

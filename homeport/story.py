@@ -1,0 +1,21 @@
+"""A task's story: what happened to it, when, where and why, in words a user can act on."""
+
+import msgspec
+
+__all__ = ["StoryLine"]
+
+
+class StoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened to a task.
+
+    `event` is a short stable word for machines (`placed`, `pulling`, `started`, `exited`, `stopped`, ...); `message` is
+    the sentence for people, with the reason. `at` is when it happened by the clock of whoever saw it.
+    """
+
+    at: float
+    event: str
+    message: str
+    #: Who says so: api, scheduler, agent or liveness.
+    actor: str
+    container: str | None = None
+    host: str | None = None

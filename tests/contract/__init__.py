@@ -1,0 +1,1 @@
+"""boto3 and the AWS CLI against the server."""

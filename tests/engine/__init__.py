@@ -1,0 +1,1 @@
+"""The Docker engine seam against a real Engine."""

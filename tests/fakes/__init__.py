@@ -1,0 +1,1 @@
+"""Small fakes behind our own seams, shared by all tests."""

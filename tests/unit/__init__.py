@@ -1,0 +1,1 @@
+"""Pure and fast: decisions, tables, properties."""
