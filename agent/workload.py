@@ -1,0 +1,54 @@
+"""The seam between the uplink and the worker: what a session with the control plane needs of this host's tasks."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from homeport.ids import TaskId
+from homeport.protocol import Assignments, Condition, HostFacts, LogChunk, LogsRequest, TaskReport
+
+__all__ = ["Workload"]
+
+
+class Workload(Protocol):
+    """This host's tasks, as the uplink sees them. `agent.worker.Worker` is the one."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the assignment set held in this session; -1 if none, which asks for a complete one."""
+        ...
+
+    def session_began(self) -> None:
+        """A new session: the next set must be complete, and every report not yet acknowledged is to be sent again."""
+        ...
+
+    async def assign(self, assignments: Assignments) -> None:
+        """Take a complete set or an increment; returns once it is in the journal. A gap sets `revision` to -1."""
+        ...
+
+    async def next_reports(self) -> tuple[TaskReport, ...]:
+        """Wait until a report is due, then return all that are, at most one per task (the latest). Safe to cancel."""
+        ...
+
+    async def acknowledged(self, seqs: Mapping[TaskId, int]) -> None:
+        """These reports are durable at the control plane; what they told may be forgotten here."""
+        ...
+
+    async def next_facts(self) -> HostFacts:
+        """Wait until the host's facts have changed since they were last returned, then return them. Safe to cancel."""
+        ...
+
+    def facts(self) -> HostFacts:
+        """Return the host's facts as last read."""
+        ...
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return the host's health as last observed."""
+        ...
+
+    def logs(self, request: LogsRequest) -> AsyncIterator[LogChunk]:
+        """Yield a container's log in chunks; the last has `end` set. Closing the iterator stops it."""
+        ...
+
+    async def deregistered(self, reason: str) -> None:
+        """This host is no longer wanted: stop every task, and return when they have stopped."""
+        ...
