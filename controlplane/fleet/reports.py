@@ -1,0 +1,96 @@
+"""What an agent reports of a task, applied to the task's record: a command, in one transaction, safe to repeat.
+
+What always holds:
+ - a status only advances (`check_edge`, as Actor.AGENT); what is less than the known one is passed over;
+ - the first terminal reason and stop code win: StopTask's UserInitiated stays, whatever the agent reports afterwards;
+ - a report whose `seq` has been applied does nothing, so an agent may repeat everything;
+ - a host speaks for its own tasks only;
+ - resources are held until the task is STOPPED, which is what frees them.
+"""
+
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from controlplane.context import Context
+from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.state import Transaction
+from homeport.ids import InstanceId
+from homeport.protocol import ContainerReport, TaskReport
+from homeport.reasons import trim
+from homeport.status import Actor, DesiredStatus, TaskStatus, check_edge
+
+__all__ = ["apply_report"]
+
+_log: Final = structlog.get_logger(__name__)
+
+
+def apply_report(context: Context, instance_id: InstanceId, report: TaskReport) -> bool:
+    """Apply what the host `instance_id` says of one of its tasks. Tell whether the report was new and was taken.
+
+    False for a repeated report, a task that is not known (any more) and, logged, a task of another host: such a report
+    only needs its ack. Never raises for what an agent may send.
+    """
+    state = context.state
+    task = state.tasks.get(report.task_id)
+    if task is None:
+        return False
+    if task.instance_id != instance_id:
+        _log.warning(
+            "report refused: the task is not on this host",
+            instance=instance_id,
+            task=report.task_id,
+            host_of_task=task.instance_id,
+        )
+        return False
+    if report.seq <= task.reported_seq:
+        return False
+    with state.transaction() as transaction:
+        _tell(transaction, task, report, state.instances.get(instance_id))
+        transaction.put(_reported(task, report, context.clock.now()))
+    return True
+
+
+def _tell(transaction: Transaction, task: TaskRecord, report: TaskReport, instance: InstanceRecord | None) -> None:
+    """Add the story lines that are new since the last report applied, under the host's own name."""
+    host = None if instance is None else instance.facts.hostname
+    for seq, line in report.story:
+        if seq > task.reported_seq:
+            transaction.tell(task.id, replace(line, actor=Actor.AGENT.value, host=host))
+
+
+def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
+    """Return the record with the report in it; its version is raised if anything can be seen to have changed."""
+    seen = replace(task, reported_seq=report.seq)
+    if task.status is TaskStatus.STOPPED and report.status is not TaskStatus.STOPPED:
+        # Given up earlier. Nothing follows STOPPED, but the true end, should it come, is filled in below.
+        return seen
+    status = max(task.status, report.status)
+    if status is not task.status:
+        check_edge(task.status, status, Actor.AGENT)
+    changed = replace(
+        seen,
+        status=status,
+        # A task on its way down never comes up again, whoever began it; ECS shows it as desired STOPPED.
+        desired=DesiredStatus.STOPPED if status > TaskStatus.RUNNING else task.desired,
+        containers=tuple(_trimmed(container) for container in report.containers) or task.containers,
+        pull_started_at=_first_given(report.pull_started_at, task.pull_started_at),
+        pull_stopped_at=_first_given(report.pull_stopped_at, task.pull_stopped_at),
+        started_at=_first_given(report.started_at, task.started_at),
+        stopping_at=_first_given(task.stopping_at, report.stopping_at),
+        execution_stopped_at=_first_given(task.execution_stopped_at, report.execution_stopped_at),
+        stopped_at=_first_given(task.stopped_at, report.stopped_at, now if status is TaskStatus.STOPPED else None),
+    )
+    if task.stop_code is None and task.stopped_reason is None:
+        reason = None if report.stopped_reason is None else trim(report.stopped_reason)
+        changed = replace(changed, stop_code=report.stop_code, stopped_reason=reason)
+    return changed if changed == seen else replace(changed, version=task.version + 1)
+
+
+def _trimmed(container: ContainerReport) -> ContainerReport:
+    return container if container.reason is None else replace(container, reason=trim(container.reason))
+
+
+def _first_given(*times: float | None) -> float | None:
+    return next((time for time in times if time is not None), None)
