@@ -1,0 +1,106 @@
+"""`homeport-controlplane`: reads flags, environment and the config file, and runs the daemon."""
+
+import asyncio
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from controlplane.app import serve
+from controlplane.config import (
+    DEFAULT_LISTENERS,
+    ControlPlaneConfig,
+    check_access_key_id,
+    check_account,
+    check_region,
+    parse_listener,
+)
+from homeport import __version__
+from homeport.daemon import EXIT_CONFIG, configure_logging, run_until_signalled
+from homeport.errors import ConfigurationError
+
+__all__ = ["main"]
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Use a TOML file's values as defaults of the flags; flags and environment win."""
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as err:
+            raise click.BadParameter(f"can't read {path}: {err}") from err
+        known = {parameter.name for parameter in context.command.params}
+        unknown = {key.replace("-", "_") for key in values} - known
+        if unknown:
+            raise click.BadParameter(f"{path}: unknown setting {', '.join(sorted(unknown))}")
+        context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+    return path
+
+
+@click.group()
+@click.version_option(__version__, package_name="homeport")
+def main() -> None:
+    """Run Homeport's control plane."""
+
+
+@main.command()
+@click.option("--config", type=click.Path(path_type=Path), callback=_read_config, is_eager=True, help="TOML file.")
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HOMEPORT_DATA_DIR", default="/var/lib/homeport")
+@click.option(
+    "--listen", multiple=True, metavar="[SCHEME://]HOST:PORT", envvar="HOMEPORT_LISTEN", help="May be repeated."
+)
+@click.option("--insecure-http", is_flag=True, help="Plain HTTP also on addresses that aren't loopback.")
+@click.option("--advertise", envvar="HOMEPORT_ADVERTISE", help="Name or address other hosts reach this machine by.")
+@click.option("--region", envvar="HOMEPORT_REGION", help="Region in ARNs.")
+@click.option("--account", envvar="HOMEPORT_ACCOUNT_ID", help="12-digit account id in ARNs.")
+@click.option("--access-key-id", envvar="HOMEPORT_ACCESS_KEY_ID")
+@click.option("--secret-access-key", envvar="HOMEPORT_SECRET_ACCESS_KEY")
+@click.option("--heartbeat", type=click.FloatRange(0.1, 60), default=5.0, show_default=True, help="Seconds.")
+@click.option("--history-days", type=click.FloatRange(min=0.01), default=30.0, show_default=True)
+@click.option(
+    "--stopped-task-retention", type=click.FloatRange(min=1), default=3600.0, show_default=True, help="Seconds."
+)
+@click.option(
+    "--log-level", default="info", envvar="HOMEPORT_LOG_LEVEL", type=click.Choice(["debug", "info", "warning", "error"])
+)
+def run(**options: Any) -> None:
+    """Serve the ECS API and the agents until SIGTERM."""
+    configure_logging(options["log_level"])
+    try:
+        config = _config(options)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_until_signalled(lambda: serve(config)))
+    except* ConfigurationError as errors:
+        for err in errors.exceptions:
+            click.echo(f"homeport-controlplane: {err}", err=True)
+        sys.exit(EXIT_CONFIG)
+
+
+def _config(options: dict[str, Any]) -> ControlPlaneConfig:
+    key_id, secret = options["access_key_id"], options["secret_access_key"]
+    if (key_id is None) != (secret is None):
+        raise ConfigurationError("--access-key-id and --secret-access-key: give both or neither")
+    if secret is not None and not 16 <= len(secret) <= 128:
+        raise ConfigurationError("secret access key: expected 16 to 128 characters")
+    return ControlPlaneConfig(
+        data_dir=options["data_dir"],
+        listeners=tuple(
+            parse_listener(text, insecure_http=options["insecure_http"])
+            for text in options["listen"] or DEFAULT_LISTENERS
+        ),
+        region=options["region"] and check_region(options["region"]),
+        account=options["account"] and check_account(options["account"]),
+        access_key_id=key_id and check_access_key_id(key_id),
+        secret_access_key=secret,
+        advertise_host=options["advertise"],
+        heartbeat_s=options["heartbeat"],
+        history_days=options["history_days"],
+        stopped_task_retention_s=options["stopped_task_retention"],
+    )
+
+
+if __name__ == "__main__":
+    main()
