@@ -5,7 +5,7 @@ container, stop of a stopped one and remove of a missing one return quietly). Ev
 `limits.py` and raises only what `errors.py` names. On cancel a verb stops waiting; its effect may still happen.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -13,7 +13,16 @@ import msgspec
 from homeport.protocol import NetworkBinding
 from homeport.status import HealthStatus
 
-__all__ = ["ContainerFacts", "ContainerPlan", "Engine", "EngineEvent", "EngineInfo", "ImageFacts", "LogLine"]
+__all__ = [
+    "ContainerFacts",
+    "ContainerPlan",
+    "Engine",
+    "EngineEvent",
+    "EngineInfo",
+    "ImageFacts",
+    "LogLine",
+    "PullProgress",
+]
 
 
 class _Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +47,13 @@ class ImageFacts(_Fact, frozen=True):
 
     image_id: str
     digest: str | None
+
+
+class PullProgress(_Fact, frozen=True):
+    """How far a pull has come: bytes fetched of those known so far (layers already present count for nothing)."""
+
+    done_bytes: int
+    total_bytes: int
 
 
 class ContainerPlan(_Fact, frozen=True):
@@ -99,8 +115,8 @@ class Engine(Protocol):
         """Look an image up on the host; None if it isn't there."""
         ...
 
-    async def pull(self, reference: str) -> ImageFacts:
-        """Fetch an image from its registry."""
+    async def pull(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> ImageFacts:
+        """Fetch an image from its registry, calling `progress` now and then."""
         ...
 
     async def create(self, plan: ContainerPlan) -> str:
