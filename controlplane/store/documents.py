@@ -1,0 +1,49 @@
+"""Records as the JSON documents that are stored, and back.
+
+A document has no version of its own: the store has one schema version, and `migrations` brings all documents to it
+before any is read. Unknown members are ignored, so that what a newer minor version added does not stop an older one.
+"""
+
+from typing import Final
+
+import msgspec
+
+from controlplane.state.records import RECORD_KINDS, Record, TaskRecord
+from controlplane.store.api import JournalError
+from homeport.story import StoryLine
+
+__all__ = ["decode_record", "decode_story_line", "decode_task", "encode"]
+
+_encoder: Final = msgspec.json.Encoder()
+_decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in RECORD_KINDS.items()}
+_story_decoder: Final = msgspec.json.Decoder(StoryLine)
+_task_decoder: Final = msgspec.json.Decoder(TaskRecord)
+
+
+def encode(document: Record | StoryLine) -> bytes:
+    """Return the JSON of a record or a story line.
+
+    Raises ValueError or TypeError for what JSON can't carry.
+    """
+    return _encoder.encode(document)
+
+
+def decode_record(kind: str, key: str, body: bytes) -> Record:
+    """Return the record in a document. JournalError if it can't be one: the store is damaged or from elsewhere."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        raise JournalError(f"the store has an object of the unknown kind {kind!r} (key {key!r})")
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise JournalError(f"the stored {kind} {key!r} can't be read: {error}") from error
+
+
+def decode_task(body: bytes) -> TaskRecord:
+    """Return an archived task."""
+    return _task_decoder.decode(body)
+
+
+def decode_story_line(body: bytes) -> StoryLine:
+    """Return one line of a story."""
+    return _story_decoder.decode(body)

@@ -1,0 +1,104 @@
+"""The schema of the SQLite store, and the numbered steps that bring an older one to it.
+
+A step works on raw documents (plain dicts), never on today's records: those go on changing, a step must not. To change
+what is stored: add a step under the next number, raise nothing else. All steps of an upgrade and the new version
+number are one transaction: it happens wholly or not at all.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from homeport.errors import ConfigurationError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration", "migrate", "rewrite", "schema_version"]
+
+Migration = Callable[[sqlite3.Connection], None]
+
+#: Marks a SQLite file as Homeport's ("HOME" in ASCII).
+APPLICATION_ID: Final = 0x484F4D45
+
+_FIRST_SCHEMA: Final = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE objects (kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL,"
+    " PRIMARY KEY (kind, key))",
+    # `at` is when the line was written by this machine's clock: a host's wrong clock must not decide on retention.
+    "CREATE TABLE story (n INTEGER PRIMARY KEY, task_id TEXT NOT NULL, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX story_by_task ON story (task_id)",
+    "CREATE INDEX story_by_time ON story (at)",
+    "CREATE TABLE history (task_id TEXT PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX history_by_time ON history (at)",
+    "INSERT INTO meta VALUES ('revision', 0)",
+)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _FIRST_SCHEMA:
+        connection.execute(statement)
+
+
+#: Schema version -> the step that makes it out of the one before.
+MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create})
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return a store's schema version; 0 if the file is new.
+
+    Raises ConfigurationError if the file is some other program's database.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return 0
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID or "meta" not in tables:
+        raise ConfigurationError("the file is a SQLite database, but not Homeport's")
+    (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Mapping[int, Migration] = MIGRATIONS) -> None:
+    """Bring the store to the newest schema, in one transaction. Nothing happens if it is there already.
+
+    Raises ConfigurationError if the store was written by a newer Homeport. `connection` is in autocommit mode.
+    """
+    newest = max(migrations)
+    found = schema_version(connection)
+    if found > newest:
+        raise ConfigurationError(
+            f"the store has schema {found}, this version of Homeport knows schemas up to {newest}: it was written by a "
+            "newer version. Start that version, or restore a backup made by this one"
+        )
+    if found == newest:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for version in range(found + 1, newest + 1):
+            migrations[version](connection)
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (newest,))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def rewrite(
+    connection: sqlite3.Connection, kind: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]
+) -> None:
+    """For steps: replace each document of `kind` by what `change` makes of it; None deletes it.
+
+    Covers archived tasks too when `kind` is "task".
+    """
+    selections = {"objects": "SELECT rowid, body FROM objects WHERE kind = :kind"}
+    if kind == "task":
+        selections["history"] = "SELECT rowid, body FROM history"
+    for table, selection in selections.items():
+        for row, body in connection.execute(selection, {"kind": kind}).fetchall():
+            document = change(msgspec.json.decode(body))
+            if document is None:
+                connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
+            else:
+                connection.execute(f"UPDATE {table} SET body = ? WHERE rowid = ?", (msgspec.json.encode(document), row))

@@ -1,0 +1,346 @@
+"""The journal on SQLite: one file, one writer thread, one fsync for everything that is pending.
+
+    async with SqliteJournal(path) as journal:
+        state = await load_state(journal)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal.run())
+            group.create_task(journal.run_retention())
+
+`append` adds a commit to the pending batch, within the event-loop turn that made it. `run` writes the pending batch as
+one transaction in the writer thread (WAL, synchronous=FULL); what is appended meanwhile is the next batch. So a lone
+command costs one fsync, and a thousand concurrent ones share one, without an artificial delay.
+
+What always holds: batches are written in order; `durable` returns only when SQLite has synced; after a failed write
+nothing is ever written again, every waiter and `run` get a JournalError, and `append` refuses: the process must end.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from controlplane.state.records import Record, TaskRecord
+from controlplane.store.api import Commit, JournalError
+from controlplane.store.documents import decode_record, decode_story_line, decode_task, encode
+from controlplane.store.lock import FileLock
+from controlplane.store.migrations import migrate
+from controlplane.store.retention import DEFAULT_RETENTION_S, PERIOD_S, prune_some
+from homeport.clock import Clock, SystemClock
+from homeport.errors import ConfigurationError
+from homeport.ids import TaskId
+from homeport.story import StoryLine
+
+__all__ = ["SqliteJournal", "connect"]
+
+T = TypeVar("T")
+
+_log: Final = structlog.get_logger(__name__)
+
+#: The WAL is cut back to this after a checkpoint, so that one large batch doesn't keep the disk for ever.
+_WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database in autocommit mode with the settings every connection of ours has."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+async def _done(future: "asyncio.Future[None]") -> asyncio.CancelledError | None:
+    """Wait until `future` is done, come what may; return the cancel that came meanwhile, for the caller to raise."""
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
+
+
+class _Batch:
+    """What one transaction of the writer will write. Of an object changed several times only the last state counts."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.commits = 0
+        self.objects: dict[tuple[str, str], tuple[int, bytes | None]] = {}
+        self.stories: list[tuple[TaskId, float, bytes]] = []
+        self.archive: list[tuple[TaskId, float, bytes]] = []
+        self.settled = asyncio.Event()
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write the batch as one durable transaction, or nothing of it."""
+        try:
+            self._write(connection)
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        puts = [(*name, revision, body) for name, (revision, body) in self.objects.items() if body is not None]
+        deletes = [name for name, (_, body) in self.objects.items() if body is None]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO objects (kind, key, revision, body) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision, body = excluded.body",
+            puts,
+        )
+        connection.executemany("DELETE FROM objects WHERE kind = ? AND key = ?", deletes)
+        connection.executemany("INSERT INTO story (task_id, at, body) VALUES (?, ?, ?)", self.stories)
+        connection.executemany("INSERT OR REPLACE INTO history (task_id, at, body) VALUES (?, ?, ?)", self.archive)
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self.revision,))
+        connection.execute("COMMIT")
+
+
+class SqliteJournal:
+    """See the module. `path`: the database file; a lock file is kept beside it.
+
+    `on_commit(seconds, commits)` is called on the event loop after each batch. `retention_s`: how long stories and
+    archived tasks are kept after their task has left memory. Constructing does no I/O; `open` or `async with` does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        retention_s: float = DEFAULT_RETENTION_S,
+        on_commit: Callable[[float, int], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.durable_revision = 0
+        self.retention_s = retention_s
+        self._clock = clock or SystemClock()
+        self._on_commit = on_commit
+        self._lock = FileLock(path.with_suffix(".lock"))
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
+        self._write_connection: sqlite3.Connection | None = None
+        self._read_connection: sqlite3.Connection | None = None
+        self._pending = _Batch()
+        self._writing: _Batch | None = None
+        self._wake = asyncio.Event()
+        self._failure: JournalError | None = None
+
+    # ------------------------------------------------------------ life cycle
+
+    async def open(self) -> None:
+        """Lock the directory, open or make the database, and bring its schema up to date.
+
+        Raises ConfigurationError if another process has it or its schema is too new, JournalError if it is unusable.
+        """
+        try:
+            await self._in(self._writer, self._open)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Write what is pending, close the database and give the lock back. End `run` first. Raises JournalError."""
+        try:
+            if self._failure is None and self._pending.commits:
+                await self._write_pending()
+        finally:
+            if self._failure is None:
+                self._fail(JournalError("the journal is closed"))
+            await self._in(self._reader, self._close_reader)
+            await self._in(self._writer, self._close_writer)
+            self._reader.shutdown(wait=False)
+            self._writer.shutdown(wait=False)
+
+    async def __aenter__(self) -> "SqliteJournal":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------ the seam
+
+    async def load(self) -> tuple[int, Iterable[Record]]:
+        """See Journal."""
+        return await self._in(self._writer, self._load)
+
+    def append(self, commit: Commit) -> None:
+        """See Journal. Raises JournalError once the journal has failed or is closed, ValueError for what isn't JSON.
+
+        When it raises, nothing of the commit is taken.
+        """
+        self._raise_failure()
+        now = self._clock.now()
+        objects = [
+            ((change.kind, change.key), (commit.revision, None if change.new is None else encode(change.new)))
+            for change in commit.changes
+        ]
+        stories = [(task_id, now, encode(line)) for task_id, line in commit.stories]
+        archive = [(task.id, now, encode(task)) for task in commit.archive]
+        batch = self._pending
+        batch.objects.update(objects)
+        batch.stories += stories
+        batch.archive += archive
+        batch.commits += 1
+        batch.revision = commit.revision
+        self._wake.set()
+
+    async def durable(self, revision: int) -> None:
+        """See Journal. On cancel only the waiting ends; the commit is written all the same."""
+        if revision <= self.durable_revision:
+            return
+        self._raise_failure()
+        batch = self._writing if self._writing is not None and revision <= self._writing.revision else self._pending
+        if revision > batch.revision:
+            raise ValueError(f"revision {revision} was never appended; the last one is {batch.revision}")
+        await batch.settled.wait()
+        if revision > self.durable_revision:
+            self._raise_failure()
+
+    async def run(self) -> None:
+        """See Journal."""
+        try:
+            while True:
+                await self._wake.wait()
+                await self._write_pending()
+        except asyncio.CancelledError:
+            if self._pending.commits:
+                await self._write_pending()
+            raise
+        finally:
+            if self._failure is None:
+                self._fail(JournalError("the journal has ended"))
+
+    async def story(self, task_id: TaskId) -> tuple[StoryLine, ...]:
+        """See Journal. Also for tasks that have left memory, until retention takes them."""
+        rows = await self._in(
+            self._reader, self._query, "SELECT body FROM story WHERE task_id = ? ORDER BY n", (task_id,)
+        )
+        return tuple(decode_story_line(body) for (body,) in rows)
+
+    async def archived_task(self, task_id: TaskId) -> TaskRecord | None:
+        """See Journal."""
+        rows = await self._in(self._reader, self._query, "SELECT body FROM history WHERE task_id = ?", (task_id,))
+        return decode_task(rows[0][0]) if rows else None
+
+    # ------------------------------------------------------------ retention
+
+    async def prune(self, before: float) -> int:
+        """Forget stories and archived tasks written before the epoch second `before`; return how many rows.
+
+        Works in small transactions between the batches, so that commits hardly wait. Raises JournalError.
+        """
+        total = 0
+        while removed := await self._in(self._writer, self._prune_some, before):
+            total += removed
+        return total
+
+    async def run_retention(self) -> None:
+        """Prune now and then every hour, until cancelled. Raises JournalError."""
+        while True:
+            removed = await self.prune(self._clock.now() - self.retention_s)
+            if removed:
+                _log.info("history_pruned", rows=removed, retention_days=round(self.retention_s / 86400, 2))
+            await asyncio.sleep(PERIOD_S)
+
+    # ------------------------------------------------------------ on the event loop
+
+    async def _in(self, executor: ThreadPoolExecutor, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
+
+    async def _write_pending(self) -> None:
+        """Write the pending batch and settle it; a cancel is held back until that is done."""
+        batch, self._pending = self._pending, _Batch()
+        self._pending.revision = batch.revision
+        self._writing = batch
+        self._wake.clear()
+        began = self._clock.monotonic()
+        written = asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch)
+        cancelled = await _done(written)
+        self._writing = None
+        cause = written.exception()
+        if cause is not None:
+            failure = JournalError(f"can't write {self.path}: {cause}")
+            self._fail(failure, batch)
+            raise failure from cause
+        self.durable_revision = batch.revision
+        batch.settled.set()
+        if self._on_commit is not None:
+            self._on_commit(self._clock.monotonic() - began, batch.commits)
+        if cancelled is not None:
+            raise cancelled
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, failure: JournalError, *batches: _Batch) -> None:
+        self._failure = failure
+        for batch in (*batches, self._pending):
+            batch.settled.set()
+
+    # ------------------------------------------------------------ in the writer thread
+
+    def _open(self) -> None:
+        directory = self.path.parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.acquire()
+            self.path.touch(mode=0o600)
+            connection = self._write_connection = connect(self.path)
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+            migrate(connection)
+            (self.durable_revision,) = connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()
+            self._pending.revision = self.durable_revision
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.path}: {error}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(f"can't open {self.path}: {error}") from error
+
+    def _load(self) -> tuple[int, list[Record]]:
+        try:
+            rows = self._writable().execute("SELECT kind, key, body FROM objects")
+            return self.durable_revision, [decode_record(kind, key, body) for kind, key, body in rows]
+        except sqlite3.Error as error:
+            raise JournalError(f"can't read {self.path}: {error}") from error
+
+    def _write(self, batch: _Batch) -> None:
+        batch.write(self._writable())
+
+    def _prune_some(self, before: float) -> int:
+        try:
+            return prune_some(self._writable(), before)
+        except sqlite3.Error as error:
+            raise JournalError(f"can't prune {self.path}: {error}") from error
+
+    def _writable(self) -> sqlite3.Connection:
+        if self._write_connection is None:
+            raise JournalError("the journal is not open")
+        return self._write_connection
+
+    def _close_writer(self) -> None:
+        if self._write_connection is not None:
+            self._write_connection.close()
+            self._write_connection = None
+        self._lock.release()
+
+    # ------------------------------------------------------------ in the reader thread
+
+    def _query(self, statement: str, arguments: tuple[str, ...]) -> list[tuple[bytes]]:
+        try:
+            if self._read_connection is None:
+                self._read_connection = connect(self.path)
+                self._read_connection.execute("PRAGMA query_only = ON")
+            return self._read_connection.execute(statement, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(f"can't read {self.path}: {error}") from error
+
+    def _close_reader(self) -> None:
+        if self._read_connection is not None:
+            self._read_connection.close()
+            self._read_connection = None
