@@ -12,6 +12,8 @@ frames, each a tagged Struct:
       Heartbeat ->     <- HeartbeatAck        the ack dictates the next period
       Reports ->       <- ReportsAck          acked once durable; unacked reports are sent again in the next session
       <- LogsRequest   LogChunk ->            `homeport logs`
+      <- MoreLogs, CancelLogs                 the reader has room for more chunks; or is gone
+      <- Goodbye                              the session is over, and why
 
 An agent never forgets a report before its ack, and the control plane ignores a report whose `seq` it has seen, so
 everything may be repeated. Unknown members are ignored, new ones have defaults: either side may be a version ahead.
@@ -47,7 +49,9 @@ __all__ = [
     "HostUpdate",
     "LogChunk",
     "LogsRequest",
+    "MoreLogs",
     "NetworkBinding",
+    "Refusal",
     "Registered",
     "Registration",
     "Reports",
@@ -123,6 +127,13 @@ class Registered(_Message, frozen=True):
     instance_id: InstanceId
     instance_arn: str
     cluster: str
+
+
+class Refusal(_Message, frozen=True):
+    """The body of a refused request: a short stable `code`, and a sentence that says what to do about it."""
+
+    code: str
+    message: str
 
 
 class Challenge(_Tagged, frozen=True):
@@ -271,7 +282,10 @@ class ReportsAck(_Tagged, frozen=True):
 
 
 class LogsRequest(_Tagged, frozen=True):
-    """Send a container's log. `tail` None: all. `since`: epoch seconds, exclusive."""
+    """Send a container's log. `tail` None: all. `since`: epoch seconds, exclusive.
+
+    At most `window` chunks may be under way; each `MoreLogs` allows as many more as it says.
+    """
 
     request_id: str
     task_id: TaskId
@@ -279,6 +293,14 @@ class LogsRequest(_Tagged, frozen=True):
     follow: bool = False
     tail: int | None = None
     since: float | None = None
+    window: int = 16
+
+
+class MoreLogs(_Tagged, frozen=True):
+    """The reader of this log has taken `chunks` more."""
+
+    request_id: str
+    chunks: int
 
 
 class CancelLogs(_Tagged, frozen=True):
@@ -296,5 +318,7 @@ class LogChunk(_Tagged, frozen=True):
     error: str = ""
 
 
-ControlMessage = Challenge | Welcome | Goodbye | Assignments | HeartbeatAck | ReportsAck | LogsRequest | CancelLogs
+ControlMessage = (
+    Challenge | Welcome | Goodbye | Assignments | HeartbeatAck | ReportsAck | LogsRequest | MoreLogs | CancelLogs
+)
 AgentMessage = Hello | Heartbeat | HostUpdate | Reports | LogChunk
