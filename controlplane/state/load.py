@@ -7,7 +7,7 @@ import msgspec
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
 from homeport.spec import Protocol, Resources
-from homeport.status import TaskStatus
+from homeport.status import DesiredStatus, TaskStatus
 
 __all__ = ["HostLoad", "LoadBook"]
 
@@ -20,6 +20,8 @@ class HostLoad(msgspec.Struct):
     gpus: int = 0
     ports: Counter[tuple[Protocol, int]] = msgspec.field(default_factory=Counter)
     tasks: int = 0
+    #: Tasks by their group, less those that are to stop: placement goes by what should be running, as ECS's does.
+    groups: Counter[str] = msgspec.field(default_factory=Counter)
 
     def add(self, resources: Resources, sign: int) -> None:
         """Add (sign 1) or take away (-1) what one task holds."""
@@ -31,6 +33,12 @@ class HostLoad(msgspec.Struct):
             self.ports[port] += sign
             if not self.ports[port]:
                 del self.ports[port]
+
+    def add_to_group(self, group: str, sign: int) -> None:
+        """Add (sign 1) or take away (-1) one task that should be running."""
+        self.groups[group] += sign
+        if not self.groups[group]:
+            del self.groups[group]
 
 
 _NOTHING = HostLoad()
@@ -53,5 +61,7 @@ class LoadBook:
                 continue
             load = self._loads.setdefault(record.instance_id, HostLoad())
             load.add(record.resources, sign)
+            if record.desired is not DesiredStatus.STOPPED:
+                load.add_to_group(record.group, sign)
             if not load.tasks:
                 del self._loads[record.instance_id]

@@ -61,6 +61,7 @@ class State:
             cluster_family=lambda r: (r.cluster, r.spec.family),
             cluster_group=lambda r: (r.cluster, r.group),
             cluster_started_by=lambda r: (r.cluster, r.started_by) if r.started_by else None,
+            cluster_desired=lambda r: (r.cluster, r.desired),
             cluster_phase=lambda r: (r.cluster, phase(r)),
             instance_phase=lambda r: (r.instance_id, phase(r)),
             phase=phase,
