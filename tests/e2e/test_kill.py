@@ -1,0 +1,133 @@
+"""kill -9 is a normal event: of the agent at each step of a task's life, of the control plane under load."""
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.harness import Installation, eventually
+
+pytestmark = pytest.mark.e2e
+
+SLEEP = ["sleep", "600"]
+
+
+@contextmanager
+def _docker_events(homeport: Installation, event: str) -> Iterator["subprocess.Popen[str]"]:
+    """Listen for one kind of event of this host's containers."""
+    label = f"label=homeport.instance={homeport.instance_id()}"
+    command = ["docker", "events", "--filter", label, "--filter", f"event={event}", "--format", "{{.ID}}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            yield listener
+        finally:
+            listener.terminate()
+
+
+@pytest.mark.parametrize("event", ["create", "start"])
+def test_the_agent_killed_at_a_step_of_a_tasks_start_carries_on_with_the_same_container(
+    homeport: Installation, busybox: str, event: str
+) -> None:
+    agent = homeport.daemons[-1]
+    definition = homeport.register("killed", {"name": "app", "image": busybox, "command": SLEEP})
+    with _docker_events(homeport, event) as events, ThreadPoolExecutor() as pool:
+        # The events client has no "ready" signal of its own: an event of a container made for it says so.
+        assert events.stdout is not None
+        probe = homeport.docker(
+            "create", "--label", f"homeport.instance={homeport.instance_id()}", busybox, "sleep", "0"
+        )
+        homeport.docker("start", probe)
+        assert events.stdout.readline().strip() == probe
+        homeport.docker("rm", "-f", probe)
+        seen = pool.submit(events.stdout.readline)
+        (arn,) = homeport.run(definition)
+        seen.result(30)
+        agent.kill()
+    homeport.start_agent()
+    task = homeport.wait(arn, "RUNNING")
+    (container,) = homeport.containers()
+    assert task["containers"][0]["runtimeId"] == container
+
+
+def test_a_container_that_exits_while_the_agent_is_dead_is_reported_with_its_code(
+    homeport: Installation, busybox: str
+) -> None:
+    definition = homeport.register(
+        "orphaned", {"name": "app", "image": busybox, "command": ["sh", "-c", "read x; exit 7"], "interactive": True}
+    )
+    (arn,) = homeport.run(definition)
+    runtime_id = homeport.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
+    homeport.daemons[-1].kill()
+    subprocess.run(["docker", "attach", runtime_id], input=b"go\n", timeout=20, check=False, capture_output=True)
+    eventually(lambda: homeport.docker("inspect", "-f", "{{.State.Running}}", runtime_id) == "false")
+    homeport.start_agent()
+    task = homeport.wait(arn, "STOPPED")
+    assert task["containers"][0]["exitCode"] == 7
+
+
+def test_an_exit_that_could_not_be_reported_before_the_agent_died_is_reported_after(
+    homeport: Installation, busybox: str
+) -> None:
+    definition = homeport.register("unreported", {"name": "app", "image": busybox, "command": SLEEP})
+    (arn,) = homeport.run(definition)
+    runtime_id = homeport.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
+    agent = homeport.daemons[-1]
+    homeport.control_plane.freeze()
+    homeport.docker("kill", runtime_id)
+    eventually(lambda: homeport.docker("inspect", "-f", "{{.State.Running}}", runtime_id) == "false")
+    agent.kill()
+    homeport.control_plane.thaw()
+    homeport.start_agent()
+    assert homeport.wait(arn, "STOPPED")["containers"][0]["exitCode"] == 137
+
+
+def test_stopping_the_agent_leaves_its_containers_running(homeport: Installation, busybox: str) -> None:
+    definition = homeport.register("stays", {"name": "app", "image": busybox, "command": SLEEP})
+    (arn,) = homeport.run(definition)
+    runtime_id = homeport.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
+    assert homeport.daemons[-1].stop() == 0
+    assert homeport.containers("status=running") == [runtime_id]
+    homeport.start_agent()
+    assert homeport.task(arn)["lastStatus"] == "RUNNING"
+    assert homeport.containers() == [runtime_id]
+
+
+def test_nothing_that_run_task_answered_is_forgotten_when_the_control_plane_is_killed(
+    control_plane: Installation, busybox: str
+) -> None:
+    """200 concurrent RunTasks, kill -9 in their middle: every answered task is there, and none twice."""
+    control_plane.join()
+    control_plane.start_agent()
+    definition = control_plane.register(
+        "many", {"name": "app", "image": busybox, "command": SLEEP, "memory": 6, "cpu": 1}
+    )
+    client = control_plane.client("ecs")
+    answered: list[str] = []
+
+    def run_one(number: int) -> None:
+        try:
+            answer = client.run_task(taskDefinition=definition, clientToken=f"token-{number}", startedBy="storm")
+        except Exception:  # noqa: BLE001 - killed in the middle: this one was not answered
+            return
+        answered.extend(task["taskArn"] for task in answer["tasks"])
+
+    with ThreadPoolExecutor(40) as pool:
+        storm = [pool.submit(run_one, number) for number in range(200)]
+        eventually(lambda: len(answered) >= 60, every_s=0.001)
+        control_plane.control_plane.kill()
+        for each in storm:
+            each.result(60)
+    before = list(answered)
+    assert 60 <= len(before) < 200
+    control_plane.start_control_plane()
+    ecs = control_plane.ecs
+    found = [arn for page in ecs.get_paginator("list_tasks").paginate(startedBy="storm") for arn in page["taskArns"]]
+    assert set(before) <= set(found)
+    # Repeating every request under its token makes 200 tasks in all: those answered before are not made again.
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(run_one, range(200)))
+    after = {arn for page in ecs.get_paginator("list_tasks").paginate(startedBy="storm") for arn in page["taskArns"]}
+    assert len(after) == 200
+    assert set(found) <= after
