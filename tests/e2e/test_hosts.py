@@ -1,0 +1,125 @@
+"""Several hosts, each with an Engine and a network of its own: joining over TLS, partitions, Engines that die."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Installation, eventually, installation
+from tests.e2e.hosts import EngineHost, Lan, lan
+
+pytestmark = pytest.mark.e2e
+
+SLEEP = ["sleep", "600"]
+FINISHED_AT = "{{if not .State.Running}}{{.State.FinishedAt}}{{end}}"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Lan]:
+    with lan(tmp_path / "lan") as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, network: Lan) -> Iterator[Installation]:
+    """A control plane that listens on the network, with TLS."""
+    with installation(tmp_path, listen=f"{network.gateway}:0") as running:
+        running.start_control_plane()
+        yield running
+
+
+def _add_host(fleet: Installation, network: Lan, image: str, *engine_options: str) -> EngineHost:
+    host = network.add_host()
+    host.start_engine(*engine_options)
+    host.load(image)
+    endpoint = fleet.endpoint
+    fleet.join(
+        host.name, server=endpoint["network_url"], prefix=host.prefix, options=["--ca-hash", endpoint["ca_hash"]]
+    )
+    fleet.start_agent(host.name, docker_host=host.socket, prefix=host.prefix)
+    return host
+
+
+def test_two_hosts_join_over_tls_and_share_the_tasks(fleet: Installation, network: Lan, busybox: str) -> None:
+    hosts = [_add_host(fleet, network, busybox) for _ in range(2)]
+    definition = fleet.register("spread", {"name": "app", "image": busybox, "command": SLEEP})
+    arns = fleet.run(definition, count=2, placementStrategy=[{"type": "spread", "field": "instanceId"}])
+    for arn in arns:
+        fleet.wait(arn, "RUNNING")
+    assert [len(fleet.containers("status=running", name=host.name)) for host in hosts] == [1, 1]
+
+
+def test_a_host_that_is_cut_off_carries_on_and_reports_afterwards_what_happened_and_when(
+    fleet: Installation, network: Lan, busybox: str
+) -> None:
+    host = _add_host(fleet, network, busybox)
+    command = ["sh", "-c", "while [ ! -e /tmp/stop ]; do sleep 0.1; done; exit 7"]
+    arns = fleet.run(fleet.register("cut-off", {"name": "app", "image": busybox, "command": command}), count=2)
+    stays, exits = (fleet.wait(arn, "RUNNING") for arn in arns)
+    before = set(fleet.containers(name=host.name))
+    host.cut()
+    instance = fleet.instance_id(host.name)
+
+    def connected() -> bool:
+        (found,) = fleet.ecs.describe_container_instances(containerInstances=[instance])["containerInstances"]
+        return bool(found["agentConnected"])
+
+    eventually(lambda: not connected())
+    runtime_id = exits["containers"][0]["runtimeId"]
+    host.docker("exec", runtime_id, "touch", "/tmp/stop")
+    finished = eventually(
+        lambda: host.docker(
+            "inspect", "-f", "{{if not .State.Running}}{{.State.FinishedAt}}{{end}}", runtime_id
+        ).strip()
+    )
+    assert fleet.task(exits["taskArn"])["lastStatus"] == "RUNNING"  # silence is not a death
+    host.mend()
+    task = fleet.wait(exits["taskArn"], "STOPPED")
+    assert task["containers"][0]["exitCode"] == 7
+    assert task["executionStoppedAt"].strftime("%H:%M:%S") in finished
+    assert fleet.task(stays["taskArn"])["lastStatus"] == "RUNNING"
+    assert set(fleet.containers(name=host.name)) == before  # nothing was recreated
+
+
+@pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "no-live-restore"])
+def test_an_engine_that_is_killed_loses_and_doubles_no_task(
+    fleet: Installation, network: Lan, busybox: str, live_restore: bool
+) -> None:
+    options = ["--live-restore"] if live_restore else []
+    host = _add_host(fleet, network, busybox, *options)
+    (arn,) = fleet.run(fleet.register("engine", {"name": "app", "image": busybox, "command": SLEEP}))
+    runtime_id = fleet.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
+    host.kill_engine()
+    instance = fleet.instance_id(host.name)
+
+    def health() -> str:
+        (found,) = fleet.ecs.describe_container_instances(
+            containerInstances=[instance], include=["CONTAINER_INSTANCE_HEALTH"]
+        )["containerInstances"]
+        status: str = found["healthStatus"]["overallStatus"]
+        return status
+
+    eventually(lambda: health() == "IMPAIRED")
+    assert fleet.task(arn)["lastStatus"] == "RUNNING"  # Docker silent: nothing is invented
+    host.start_engine(*options)
+    eventually(lambda: health() == "OK")
+    truly_running = host.docker("inspect", "-f", "{{.State.Running}}", runtime_id).strip() == "true"
+    assert truly_running is live_restore
+    if live_restore:
+        assert fleet.task(arn)["lastStatus"] == "RUNNING"
+    else:
+        assert fleet.wait(arn, "STOPPED")["stopCode"] == "EssentialContainerExited"
+    assert fleet.containers(name=host.name) == [runtime_id]
+
+
+def test_an_engine_that_hangs_makes_no_task_lie(fleet: Installation, network: Lan, busybox: str) -> None:
+    host = _add_host(fleet, network, busybox)
+    definition = fleet.register("hangs", {"name": "app", "image": busybox, "command": SLEEP})
+    (arn,) = fleet.run(definition)
+    fleet.wait(arn, "RUNNING")
+    host.freeze_engine()
+    fleet.ecs.stop_task(task=arn)
+    task = fleet.task(arn)
+    assert (task["lastStatus"], task["desiredStatus"]) == ("RUNNING", "STOPPED")
+    host.thaw_engine()
+    assert fleet.wait(arn, "STOPPED", within_s=60)["stopCode"] == "UserInitiated"
