@@ -1,0 +1,27 @@
+"""The command `homeport` and the list of its subcommands."""
+
+import click
+
+from homeport import __version__
+from homeport.cli.env import env
+from homeport.cli.login import login
+from homeport.cli.up import up
+from homeport.cli.version import version
+
+__all__ = ["cli"]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 can't reach the control plane, 78 bad setting.",
+)
+@click.version_option(__version__, "-V", "--version", message="homeport %(version)s")
+def cli() -> None:
+    """Run containers on machines you own, behind the Amazon ECS API.
+
+    Begin with `homeport up`: it starts everything on this machine and tells you what to try next.
+    """
+
+
+for _command in (up, env, login, version):
+    cli.add_command(_command)

@@ -1,0 +1,188 @@
+"""One machine's installation, as `homeport up` runs it: a control plane and an agent, supervised together.
+
+The order: the control plane is ready, the agent has joined, the agent is connected; only then is it said to be ready.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from homeport.cli.client import Client
+from homeport.cli.connection import from_data_dir
+from homeport.cli.datafiles import read_endpoint
+from homeport.cli.errors import CliError, NotFound
+from homeport.cli.settings import UpSettings
+from homeport.cli.supervisor import Child, ChildFailed
+from homeport.clock import Clock
+from homeport.datadir import AgentDir, EndpointFile
+
+__all__ = ["Installation"]
+
+#: A control plane is ready within a second or two; loading a large journal takes longer.
+_READY_TIMEOUT_S: Final = 120.0
+_CONNECTED_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.1
+
+
+class Installation:
+    """The two daemons of one machine. `start` returns when both are up; they run in the TaskGroup it is given."""
+
+    def __init__(self, settings: UpSettings, *, say: Callable[[str], None], clock: Clock) -> None:
+        self._settings = settings
+        self._say = say
+        self._clock = clock
+        self._endpoint: EndpointFile | None = None
+        self.control_plane = self._child("the control plane", self._control_plane_command, "controlplane.log")
+        self.agent = self._child("the agent", self._agent_command, "agent.log")
+
+    async def start(self, group: asyncio.TaskGroup) -> EndpointFile:
+        """Start both daemons and wait until the host is connected. Returns where the control plane listens.
+
+        Raises CliError, or the group fails with ChildFailed, if one of them can't start.
+        """
+        group.create_task(self.control_plane.run())
+        endpoint = self._endpoint = await self._control_plane_ready()
+        self.control_plane.established = True
+        self._say(_listening(endpoint))
+        if self._settings.agent:
+            await self._join(endpoint)
+            group.create_task(self.agent.run())
+            await self._agent_connected()
+            self.agent.established = True
+        return endpoint
+
+    # ---------------------------------------------------------------- commands
+
+    def _child(self, name: str, command: Callable[[], list[str]], log: str) -> Child:
+        settings = self._settings
+        # Keys go through the environment: arguments can be read by every user of the machine.
+        keys = {
+            "HOMEPORT_ACCESS_KEY_ID": settings.access_key_id,
+            "HOMEPORT_SECRET_ACCESS_KEY": settings.secret_access_key,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOMEPORT_")}
+        return Child(
+            name,
+            command,
+            environment={**inherited, **{name: value for name, value in keys.items() if value is not None}},
+            log=settings.data_dir / log if settings.quiet else None,
+            say=self._say,
+            clock=self._clock,
+        )
+
+    def _control_plane_command(self) -> list[str]:
+        settings = self._settings
+        command = [sys.executable, "-m", "controlplane.main", "run", "--data-dir", str(settings.data_dir)]
+        for address in self._listen():
+            command += ["--listen", address]
+        if settings.insecure_http:
+            command.append("--insecure-http")
+        for flag, value in (
+            ("--advertise", settings.advertise),
+            ("--region", settings.region),
+            ("--account", settings.account),
+        ):
+            if value is not None:
+                command += [flag, value]
+        return command
+
+    def _listen(self) -> tuple[str, ...]:
+        """Return the addresses to listen on. A port that was chosen once stays: the agent and the user know it."""
+        endpoint = self._endpoint
+        if endpoint is None or not any(address.endswith(":0") for address in self._settings.listen):
+            return self._settings.listen
+        return tuple(dict.fromkeys(url for url in (endpoint.local_url, endpoint.network_url) if url))
+
+    def _agent_command(self) -> list[str]:
+        return [*self._agent("run"), "--docker-host", self._settings.docker_host, "--metrics-listen", "127.0.0.1:0"]
+
+    def _agent(self, command: str) -> list[str]:
+        return [sys.executable, "-m", "agent.main", command, "--data-dir", str(self._settings.data_dir)]
+
+    # ---------------------------------------------------------------- waiting
+
+    async def _control_plane_ready(self) -> EndpointFile:
+        """Wait until our control plane, and not an earlier one, has written where it listens and answers there."""
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                while True:
+                    endpoint = self._written_endpoint()
+                    if endpoint is not None and await asyncio.to_thread(self._answers):
+                        return endpoint
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise CliError(f"The control plane isn't ready after {_READY_TIMEOUT_S:g} s.") from None
+
+    def _written_endpoint(self) -> EndpointFile | None:
+        try:
+            endpoint = read_endpoint(self._settings.data_dir)
+        except (NotFound, CliError):
+            return None
+        return endpoint if endpoint.pid == self.control_plane.pid else None
+
+    def _answers(self) -> bool:
+        try:
+            return self._client().get("/readyz") == 200
+        except CliError:
+            return False
+
+    def _client(self) -> Client:
+        return Client(from_data_dir(self._settings.data_dir))
+
+    async def _join(self, endpoint: EndpointFile) -> None:
+        """Make this machine a host of the control plane, unless it is one."""
+        if AgentDir(self._settings.data_dir).identity.exists():
+            return
+        activation = await asyncio.to_thread(lambda: self._client().own("JoinCommand", description="homeport up"))
+        command = [
+            *self._agent("join"),
+            *("--server", endpoint.local_url),
+            *("--activation-id", activation["activationId"], "--activation-code", activation["activationCode"]),
+        ]
+        if endpoint.local_url.startswith("https://") and endpoint.ca_hash:
+            command += ["--ca-hash", endpoint.ca_hash]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            lines = output.decode(errors="replace").strip().splitlines() or [""]
+            raise ChildFailed("joining this machine", process.returncode, lines[-1])
+
+    async def _agent_connected(self) -> None:
+        try:
+            async with asyncio.timeout(_CONNECTED_TIMEOUT_S):
+                while True:
+                    if await asyncio.to_thread(self._connected):
+                        return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise CliError(
+                f"The agent isn't connected to the control plane after {_CONNECTED_TIMEOUT_S:g} s.",
+                hint="Its log says why."
+                if not self._settings.quiet
+                else f"{self._settings.data_dir}/agent.log says why.",
+            ) from None
+
+    def _connected(self) -> bool:
+        identity = self._identity()
+        found = self._client().ecs(
+            "describe_container_instances",
+            cluster=identity["cluster"],
+            containerInstances=[identity["instance_id"]],
+        )["containerInstances"]
+        return bool(found and found[0]["agentConnected"])
+
+    def _identity(self) -> dict[str, Any]:
+        content = AgentDir(self._settings.data_dir).identity.read_bytes()
+        identity: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
+        return identity
+
+
+def _listening(endpoint: EndpointFile) -> str:
+    others = f", other hosts reach it at {endpoint.network_url}" if endpoint.network_url else ""
+    return f"control plane: listens on {endpoint.local_url}{others}"
