@@ -1,6 +1,6 @@
 """The journal on SQLite: one file, one writer thread, one fsync for everything that is pending.
 
-    async with SqliteJournal(path) as journal:
+    async with SqliteJournal.open(path) as journal:
         state = await load_state(journal)
         async with asyncio.TaskGroup() as group:
             group.create_task(journal.run())
@@ -16,9 +16,9 @@ nothing is ever written again, every waiter and `run` get a JournalError, and `a
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -35,9 +35,12 @@ from homeport.errors import ConfigurationError
 from homeport.ids import TaskId
 from homeport.story import StoryLine
 
-__all__ = ["SqliteJournal", "connect"]
+__all__ = ["OnCommit", "SqliteJournal", "connect"]
 
 T = TypeVar("T")
+
+#: Called with the seconds a batch took and how many commits were in it.
+OnCommit = Callable[[float, int], None]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -102,8 +105,8 @@ class _Batch:
 class SqliteJournal:
     """See the module. `path`: the database file; a lock file is kept beside it.
 
-    `on_commit(seconds, commits)` is called on the event loop after each batch. `retention_s`: how long stories and
-    archived tasks are kept after their task has left memory. Constructing does no I/O; `open` or `async with` does.
+    `on_commit` is called on the event loop after each batch. `retention_s`: how long stories and
+    archived tasks are kept after their task has left memory. Constructing does no I/O; `start` does.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class SqliteJournal:
         *,
         clock: Clock | None = None,
         retention_s: float = DEFAULT_RETENTION_S,
-        on_commit: Callable[[float, int], None] | None = None,
+        on_commit: OnCommit | None = None,
     ) -> None:
         self.path = path
         self.durable_revision = 0
@@ -131,7 +134,25 @@ class SqliteJournal:
 
     # ------------------------------------------------------------ life cycle
 
-    async def open(self) -> None:
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        retention_s: float = DEFAULT_RETENTION_S,
+        on_commit: OnCommit | None = None,
+    ) -> AsyncIterator["SqliteJournal"]:
+        """Give an open journal, and close it at the end. Arguments as of the constructor, errors as of `start`."""
+        journal = cls(path, clock=clock, retention_s=retention_s, on_commit=on_commit)
+        await journal.start()
+        try:
+            yield journal
+        finally:
+            await journal.close()
+
+    async def start(self) -> None:
         """Lock the directory, open or make the database, and bring its schema up to date.
 
         Raises ConfigurationError if another process has it or its schema is too new, JournalError if it is unusable.
@@ -154,13 +175,6 @@ class SqliteJournal:
             await self._in(self._writer, self._close_writer)
             self._reader.shutdown(wait=False)
             self._writer.shutdown(wait=False)
-
-    async def __aenter__(self) -> "SqliteJournal":
-        await self.open()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
 
     # ------------------------------------------------------------ the seam
 

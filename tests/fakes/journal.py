@@ -51,9 +51,11 @@ class MemoryJournal:
 
     def append(self, commit: Commit) -> None:
         """See Journal."""
+        if self._failure is not None:
+            raise self._failure
         self.commits.append(commit)
         self._held.append(commit)
-        if not self._holding and self._failure is None:
+        if not self._holding:
             self.release()
 
     async def durable(self, revision: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from controlplane.state.records import ClusterRecord, TaskRecord
 from controlplane.state.state import State, load_state
 from controlplane.store.api import JournalError
-from controlplane.store.sqlite import SqliteJournal
+from controlplane.store.sqlite import OnCommit, SqliteJournal
 from homeport.errors import ConfigurationError
 from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, Resources, TaskSpec
@@ -26,9 +26,9 @@ def database(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(journal: SqliteJournal) -> AsyncIterator[State]:
+async def running(database: Path, on_commit: OnCommit | None = None) -> AsyncIterator[State]:
     """Open the journal, load the state and run the journal; ends as a daemon does, by cancelling `run`."""
-    async with journal:
+    async with SqliteJournal.open(database, on_commit=on_commit) as journal:
         state = await load_state(journal)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(journal.run())
@@ -58,30 +58,29 @@ def put(state: State, name: str, **changes: object) -> int:
 
 async def test_what_was_durable_is_loaded_again(database: Path) -> None:
     record = task(resources=Resources(cpu_units=1, ports=frozenset({("tcp", 80), ("udp", 53)})))
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         put(state, "gone")
         put(state, "kept", tags={"a": "b"})
         with state.transaction() as transaction:
             transaction.put(record)
             transaction.delete(ClusterRecord(name="gone", created_at=1.0))
         await state.durable()
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         assert list(state.clusters) == [ClusterRecord(name="kept", created_at=1.0, tags={"a": "b"})]
         assert list(state.tasks) == [record]
         assert state.revision == 3
 
 
 async def test_ending_run_writes_what_is_pending(database: Path) -> None:
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         put(state, "unawaited")
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         assert [cluster.name for cluster in state.clusters] == ["unawaited"]
 
 
 async def test_concurrent_commits_share_a_sync(database: Path) -> None:
     batches: list[int] = []
-    journal = SqliteJournal(database, on_commit=lambda _seconds, commits: batches.append(commits))
-    async with running(journal) as state:
+    async with running(database, lambda _seconds, commits: batches.append(commits)) as state:
 
         async def commit(number: int) -> None:
             put(state, f"c{number}")
@@ -96,7 +95,7 @@ async def test_concurrent_commits_share_a_sync(database: Path) -> None:
 
 async def test_story_and_archived_task_are_read_back_after_a_restart(database: Path) -> None:
     lines = tuple(StoryLine(at=float(n), event="placed", message=f"line {n}", actor="scheduler") for n in range(3))
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         with state.transaction() as transaction:
             transaction.put(task())
             for line in lines:
@@ -107,7 +106,7 @@ async def test_story_and_archived_task_are_read_back_after_a_restart(database: P
         with state.transaction() as transaction:
             transaction.archive(task())
         await state.durable()
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         assert len(state.tasks) == 0
         assert await state.journal.archived_task(TASK) == task()
         assert await state.journal.story(TASK) == lines
@@ -115,7 +114,7 @@ async def test_story_and_archived_task_are_read_back_after_a_restart(database: P
 
 
 async def test_the_files_are_private(database: Path) -> None:
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         put(state, "a")
         await state.durable()
         modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
@@ -125,15 +124,15 @@ async def test_the_files_are_private(database: Path) -> None:
 
 
 async def test_a_second_process_is_refused(database: Path) -> None:
-    async with SqliteJournal(database):
+    async with SqliteJournal.open(database):
         with pytest.raises(ConfigurationError, match="in use by another control plane"):
-            await SqliteJournal(database).open()
-    async with SqliteJournal(database):
+            await SqliteJournal(database).start()
+    async with SqliteJournal.open(database):
         pass  # the lock is free again
 
 
 async def test_a_revision_that_was_never_made_is_refused(database: Path) -> None:
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         with pytest.raises(ValueError, match="never appended"):
             await state.durable(7)
 
@@ -156,7 +155,7 @@ def broken_disk(database: Path) -> Iterator[None]:
 
 async def test_a_failed_write_stops_everything_and_nothing_of_it_is_kept(database: Path) -> None:
     with suppress(ExceptionGroup):
-        async with running(SqliteJournal(database)) as state:
+        async with running(database) as state:
             put(state, "before")
             await state.durable()
             with broken_disk(database):
@@ -169,13 +168,12 @@ async def test_a_failed_write_stops_everything_and_nothing_of_it_is_kept(databas
             with pytest.raises(JournalError, match="disk is full"):
                 await state.durable(revision)
             await state.durable(revision - 1)  # what was durable stays so
-    async with running(SqliteJournal(database)) as state:
+    async with running(database) as state:
         assert [cluster.name for cluster in state.clusters] == ["before"]
 
 
 async def test_a_failed_write_ends_run(database: Path) -> None:
-    journal = SqliteJournal(database)
-    async with journal:
+    async with SqliteJournal.open(database) as journal:
         state = await load_state(journal)
         with broken_disk(database):
             put(state, "lost")
@@ -184,8 +182,7 @@ async def test_a_failed_write_ends_run(database: Path) -> None:
 
 
 async def test_after_run_has_ended_nobody_waits_for_ever(database: Path) -> None:
-    journal = SqliteJournal(database)
-    async with journal:
+    async with SqliteJournal.open(database) as journal:
         state = await load_state(journal)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(journal.run())
