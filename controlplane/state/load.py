@@ -34,6 +34,10 @@ class HostLoad(msgspec.Struct):
             if not self.ports[port]:
                 del self.ports[port]
 
+    def copy(self) -> "HostLoad":
+        """Return a load of its own with the same content."""
+        return msgspec.structs.replace(self, ports=self.ports.copy(), groups=self.groups.copy())
+
     def add_to_group(self, group: str, sign: int) -> None:
         """Add (sign 1) or take away (-1) one task that should be running."""
         self.groups[group] += sign

@@ -56,6 +56,7 @@ class State:
             public_key=lambda r: r.public_key,
         )
         self.tasks: Table[TaskRecord] = Table(
+            {"status_desired": lambda r: (r.status, r.desired)},
             cluster=lambda r: r.cluster,
             instance=lambda r: r.instance_id,
             cluster_family=lambda r: (r.cluster, r.spec.family),
@@ -81,6 +82,8 @@ class State:
             IdempotencyRecord.kind: self.idempotency,
             SettingRecord.kind: self.settings,
         }
+        #: How many watchers were cut off since this process started.
+        self.watch_overflows = 0
         self._watches: list[Watch] = []
         self._open: Transaction | None = None
 
@@ -88,21 +91,22 @@ class State:
     def transaction(self) -> Iterator["Transaction"]:
         """Change the state atomically. No await inside. If the block raises, the state is as it was before.
 
-        A transaction inside another one joins it.
+        A transaction inside another one joins it: it is committed with the outer one, and undone alone if it raises.
+        If the journal refuses the commit (JournalError, or ValueError for a record that can't be stored), it is undone.
         """
-        if self._open is not None:
-            yield self._open
-            return
-        transaction = self._open = Transaction(self)
+        outer = self._open
+        transaction = outer or Transaction(self)
+        savepoint = transaction._savepoint()
+        self._open = transaction
         try:
             yield transaction
+            if outer is None:
+                self._commit(transaction)
         except BaseException:
-            transaction._undo()
+            transaction._undo(savepoint)
             raise
-        else:
-            self._commit(transaction)
         finally:
-            self._open = None
+            self._open = outer
 
     async def durable(self, revision: int | None = None) -> None:
         """Return once `revision` (default: the present one) would survive kill -9."""
@@ -113,9 +117,12 @@ class State:
 
         Commits are seen at once, before they are durable.
         """
-        watch = Watch(capacity=capacity, on_close=self._watches.remove)
+        watch = Watch(capacity=capacity, on_close=self._watches.remove, on_overflow=self._count_overflow)
         self._watches.append(watch)
         return watch
+
+    def _count_overflow(self) -> None:
+        self.watch_overflows += 1
 
     def _write(self, kind: str, key: str, new: Record | None) -> Record | None:
         old = cast("Record | None", self._tables[kind].replace(key, new))
@@ -130,8 +137,8 @@ class State:
         commit = transaction._close(self.revision + 1)
         if commit is None:
             return
-        self.revision = commit.revision
         self.journal.append(commit)
+        self.revision = commit.revision
         for watch in tuple(self._watches):
             watch.offer(commit)
 
@@ -141,23 +148,19 @@ class Transaction:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._before: dict[tuple[str, str], Record | None] = {}
+        #: (kind, key, the record before), one for each write, in order.
+        self._log: list[tuple[str, str, Record | None]] = []
         self._stories: list[tuple[TaskId, StoryLine]] = []
         self._archive: list[TaskRecord] = []
 
     def put(self, record: Record) -> None:
         """Add or replace a record."""
-        key = (record.kind, record.key)
-        if self._state._read(*key) == record:
-            return
-        old = self._state._write(*key, record)
-        self._before.setdefault(key, old)
+        if self._state._read(record.kind, record.key) != record:
+            self._write(record.kind, record.key, record)
 
     def delete(self, record: Record) -> None:
         """Delete a record (quietly, if it isn't there)."""
-        key = (record.kind, record.key)
-        old = self._state._write(*key, None)
-        self._before.setdefault(key, old)
+        self._write(record.kind, record.key, None)
 
     def tell(self, task_id: TaskId, line: StoryLine) -> None:
         """Add a line to a task's story."""
@@ -168,17 +171,28 @@ class Transaction:
         self.delete(task)
         self._archive.append(task)
 
-    def _undo(self) -> None:
-        for (kind, key), old in self._before.items():
-            self._state._write(kind, key, old)
+    def _write(self, kind: str, key: str, new: Record | None) -> None:
+        self._log.append((kind, key, self._state._write(kind, key, new)))
+
+    def _savepoint(self) -> tuple[int, int, int]:
+        return len(self._log), len(self._stories), len(self._archive)
+
+    def _undo(self, savepoint: tuple[int, int, int]) -> None:
+        writes, stories, archived = savepoint
+        while len(self._log) > writes:
+            self._state._write(*self._log.pop())
+        del self._stories[stories:], self._archive[archived:]
 
     def _close(self, revision: int) -> Commit | None:
+        before: dict[tuple[str, str], Record | None] = {}
+        for kind, key, old in self._log:
+            before.setdefault((kind, key), old)
         changes = tuple(
             Change(kind, key, old, new)
-            for (kind, key), old in self._before.items()
+            for (kind, key), old in before.items()
             if (new := self._state._read(kind, key)) != old
         )
-        if not changes and not self._stories:
+        if not (changes or self._stories or self._archive):
             return None
         return Commit(revision, changes, tuple(self._stories), tuple(self._archive))
 

@@ -1,9 +1,13 @@
 """A table of records of one kind with secondary indexes, ordered by key so that pages are cheap and stable."""
 
-from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, TypeVar
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import islice
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
 
-from sortedcontainers import SortedDict, SortedSet
+from sortedcontainers import SortedDict, SortedList
 
 from controlplane.state.records import Record
 
@@ -11,13 +15,17 @@ __all__ = ["Table"]
 
 R = TypeVar("R", bound=Record)
 
+#: A bucket with more keys is a SortedList (cheap to change at any size), one with fewer a plain list (a fraction of the
+#: memory: most buckets of "tasks by host" hold a handful).
+_LARGE: Final = 1000
+
 
 class _Index(Generic[R]):
     """value -> sorted keys of the records that have it."""
 
     def __init__(self, value_of: Callable[[R], Hashable | None]) -> None:
         self._value_of = value_of
-        self._buckets: dict[Hashable, SortedSet] = {}
+        self._buckets: dict[Hashable, list[str] | SortedList] = {}
 
     def change(self, old: R | None, new: R | None) -> None:
         before = None if old is None else self._value_of(old)
@@ -25,29 +33,77 @@ class _Index(Generic[R]):
         if before == after:
             return
         if old is not None and before is not None:
-            bucket = self._buckets[before]
-            bucket.discard(old.key)
-            if not bucket:
-                del self._buckets[before]
+            self._remove(before, old.key)
         if new is not None and after is not None:
-            self._buckets.setdefault(after, SortedSet()).add(new.key)
+            self._add(after, new.key)
 
-    def bucket(self, value: Hashable) -> SortedSet:
-        return self._buckets.get(value, _EMPTY)
+    def _add(self, value: Hashable, key: str) -> None:
+        bucket = self._buckets.get(value)
+        if bucket is None:
+            self._buckets[value] = [key]
+        elif isinstance(bucket, list):
+            insort(bucket, key)
+            if len(bucket) > _LARGE:
+                self._buckets[value] = SortedList(bucket)
+        else:
+            bucket.add(key)
+
+    def _remove(self, value: Hashable, key: str) -> None:
+        bucket = self._buckets[value]
+        if isinstance(bucket, list):
+            del bucket[bisect_left(bucket, key)]
+        else:
+            bucket.remove(key)
+        if not bucket:
+            del self._buckets[value]
+
+    def keys(self, value: Hashable, after: str | None = None) -> Iterable[str]:
+        """The keys filed under `value`, in order, beginning behind `after`."""
+        bucket = self._buckets.get(value, ())
+        if after is None:
+            return bucket
+        if isinstance(bucket, SortedList):
+            return bucket.irange(minimum=after, inclusive=(False, True))  # type: ignore[no-any-return]
+        return islice(bucket, bisect_right(bucket, after), None)
+
+    def count(self, value: Hashable) -> int:
+        return len(self._buckets.get(value, ()))
+
+    def values(self) -> Iterable[Hashable]:
+        return self._buckets.keys()
 
 
-_EMPTY = SortedSet()
+class _Tally(Generic[R]):
+    """value -> how many records have it."""
+
+    def __init__(self, value_of: Callable[[R], Hashable]) -> None:
+        self._value_of = value_of
+        self.counts: Counter[Hashable] = Counter()
+
+    def change(self, old: R | None, new: R | None) -> None:
+        for record, sign in ((old, -1), (new, 1)):
+            if record is not None:
+                value = self._value_of(record)
+                self.counts[value] += sign
+                if not self.counts[value]:
+                    del self.counts[value]
 
 
 class Table(Generic[R]):
     """Records by key. Only `State` writes; everyone may read.
 
-    `indexes`: name -> function giving the value a record is filed under (None: not filed).
+    `indexes`: name -> function giving the value a record is filed under (None: not filed). `tallies`: the same for
+    what is only counted.
     """
 
-    def __init__(self, **indexes: Callable[[R], Hashable | None]) -> None:
+    def __init__(
+        self,
+        tallies: Mapping[str, Callable[[R], Hashable]] = MappingProxyType({}),
+        **indexes: Callable[[R], Hashable | None],
+    ) -> None:
         self._records: SortedDict = SortedDict()
         self._indexes = {name: _Index(value_of) for name, value_of in indexes.items()}
+        self._tallies = {name: _Tally(value_of) for name, value_of in tallies.items()}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -65,17 +121,26 @@ class Table(Generic[R]):
 
     def where(self, index: str, value: Hashable) -> Iterator[R]:
         """Iterate the records filed under `value`, in key order. The table must not change meanwhile."""
-        return (self._records[key] for key in self._indexes[index].bucket(value))
+        return (self._records[key] for key in self._indexes[index].keys(value))
 
     def count(self, index: str, value: Hashable) -> int:
         """Return how many records are filed under `value`; costs nothing."""
-        return len(self._indexes[index].bucket(value))
+        return self._indexes[index].count(value)
+
+    def tally(self, name: str) -> Mapping[Hashable, int]:
+        """Return how many records there are of each value; costs nothing. Values without records are absent."""
+        return MappingProxyType(self._tallies[name].counts)
 
     def page(self, index: str | None, value: Hashable, *, after: str | None) -> Iterator[R]:
         """Iterate records in key order, beginning behind the key `after`; all records if `index` is None."""
-        keys = self._records if index is None else self._indexes[index].bucket(value)
-        found = keys.irange(minimum=after, inclusive=(False, True)) if after is not None else iter(keys)
-        return (self._records[key] for key in found)
+        keys: Iterable[str]
+        if index is not None:
+            keys = self._indexes[index].keys(value, after)
+        elif after is not None:
+            keys = self._records.irange(minimum=after, inclusive=(False, True))
+        else:
+            keys = self._records
+        return (self._records[key] for key in keys)
 
     def replace(self, key: str, new: R | None) -> R | None:
         """Put (or, with None, delete) a record and return the one that was there. For `State` alone."""
@@ -86,4 +151,6 @@ class Table(Generic[R]):
             self._records[key] = new
         for index in self._indexes.values():
             index.change(old, new)
+        for tally in self._tallies.values():
+            tally.change(old, new)
         return old

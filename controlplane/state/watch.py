@@ -17,12 +17,16 @@ class WatchOverflow(Exception):
     """The watcher fell behind its bound and was cut off: take a new snapshot and watch from there."""
 
 
-class Watch:
-    """Every commit after the snapshot, once, in order. Use as `async with` or `async for`; `close` ends it."""
+class Watch(AsyncIterator[Commit]):
+    """Every commit after the snapshot, once, in order. Iterate with `async for`, or take `next_batch`es.
 
-    def __init__(self, *, capacity: int, on_close: Callable[["Watch"], None]) -> None:
+    Use as `with`, or `close` it: an open watch is kept filled.
+    """
+
+    def __init__(self, *, capacity: int, on_close: Callable[["Watch"], None], on_overflow: Callable[[], None]) -> None:
         self._capacity = capacity
         self._on_close = on_close
+        self._on_overflow = on_overflow
         self._commits: deque[Commit] = deque()
         self._wake = asyncio.Event()
         self._overflown = False
@@ -35,28 +39,42 @@ class Watch:
         if len(self._commits) >= self._capacity:
             self._overflown = True
             self._commits.clear()
+            self._on_overflow()
         else:
             self._commits.append(commit)
         self._wake.set()
 
+    @property
+    def pending(self) -> int:
+        """How many commits are there to be taken."""
+        return len(self._commits)
+
     async def next_batch(self) -> list[Commit]:
-        """Wait for commits and return all that are there.
+        """Wait for commits and return all that are there; nothing only if the watch is closed.
 
         Raises WatchOverflow if the watcher was cut off. On cancel nothing is lost.
         """
-        await self._wake.wait()
-        if self._overflown:
-            raise WatchOverflow
+        await self._wait()
         batch = list(self._commits)
         self._commits.clear()
-        if not self._closed:
-            self._wake.clear()
         return batch
 
-    async def __aiter__(self) -> AsyncIterator[Commit]:
-        while not self._closed or self._commits:
-            for commit in await self.next_batch():
-                yield commit
+    def __aiter__(self) -> AsyncIterator[Commit]:
+        return self
+
+    async def __anext__(self) -> Commit:
+        await self._wait()
+        if not self._commits:
+            raise StopAsyncIteration
+        return self._commits.popleft()
+
+    async def _wait(self) -> None:
+        """Wait until there is a commit or the watch is closed."""
+        while not (self._commits or self._closed or self._overflown):
+            self._wake.clear()
+            await self._wake.wait()
+        if self._overflown:
+            raise WatchOverflow
 
     def close(self) -> None:
         """End the watch; iteration ends after what is already there."""
