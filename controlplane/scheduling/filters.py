@@ -1,0 +1,136 @@
+"""Filters: each answers for one host whether it can take the task, and if not, why, with the numbers.
+
+A filter is a function (candidate, demand) -> Refusal or None. Two kinds are told apart:
+ - FITNESS, the host's own limits: it must be up, of the right make and with room. The applier checks these again, and
+   StartTask, which names its host, checks nothing else;
+ - placement constraints, which narrow the choice (`memberOf`, `distinctInstance`).
+
+The order is that of the answer wanted: the most lasting obstacle is named first, since only the first one is reported.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from controlplane.scheduling.language import Query
+from controlplane.scheduling.model import Candidate, Demand, Refusal
+
+__all__ = ["FITNESS", "Filter", "distinct_instance", "first_refusal", "member_of"]
+
+Filter = Callable[[Candidate, Demand], Refusal | None]
+
+#: The condition of an agent whose Docker Engine doesn't answer.
+_RUNTIME: Final = "CONTAINER_RUNTIME"
+#: The condition of an agent that is short of disk space.
+_DISK: Final = "DISK"
+
+
+def first_refusal(candidate: Candidate, demand: Demand, filters: Sequence[Filter]) -> Refusal | None:
+    """Return what the first filter that objects says; None if none does."""
+    for check in filters:
+        refusal = check(candidate, demand)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def active(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001 - all filters have one signature
+    """Refuse hosts that are DRAINING or deregistered: ECS places nothing there."""
+    status = candidate.instance.status
+    if status == "ACTIVE":
+        return None
+    return Refusal(candidate.id, status, f"{_name(candidate)} is {status}; new tasks are placed on ACTIVE hosts only.")
+
+
+def agent_connected(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001
+    """Refuse hosts whose agent has no session now (ECS's AGENT)."""
+    presence = candidate.presence
+    if presence is not None and presence.connected:
+        return None
+    return Refusal(candidate.id, "AGENT", f"The agent of {_name(candidate)} isn't connected.")
+
+
+def healthy(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001
+    """Refuse hosts whose Docker Engine is impaired, or that are short of disk space."""
+    for condition in candidate.presence.impaired if candidate.presence else ():
+        why = f": {condition.reason}" if condition.reason else ""
+        if condition.type == _RUNTIME:
+            return Refusal(candidate.id, "AGENT", f"The Docker Engine of {_name(candidate)} is impaired{why}.")
+        if condition.type == _DISK:
+            return Refusal(candidate.id, "RESOURCE:DISK", f"{_name(candidate)} is short of disk space{why}.")
+    return None
+
+
+def attributes(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts that lack an attribute the task requires, e.g. the architecture of its runtimePlatform."""
+    if not demand.attributes:
+        return None
+    has = candidate.instance.all_attributes
+    for name, wanted in demand.attributes.items():
+        if has.get(name) != wanted:
+            found = f"has {name}={has[name]}" if name in has else f"has no attribute {name}"
+            return Refusal(
+                candidate.id, "ATTRIBUTE", f"{_name(candidate)} {found}; the task definition requires {name}={wanted}."
+            )
+    return None
+
+
+def memory(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts without enough memory left."""
+    total = candidate.instance.facts.resources.memory_mib
+    return _short(candidate, "MEMORY", "MiB of memory", demand.resources.memory_mib, total, candidate.load.memory_mib)
+
+
+def cpu(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts without enough CPU units left."""
+    total = candidate.instance.facts.resources.cpu_units
+    return _short(candidate, "CPU", "CPU units", demand.resources.cpu_units, total, candidate.load.cpu_units)
+
+
+def gpus(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts without enough GPUs left."""
+    total = candidate.instance.facts.resources.gpus
+    return _short(candidate, "GPU", "GPUs", demand.resources.gpus, total, candidate.load.gpus)
+
+
+def ports(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts on which a static host port is reserved, or held by another task."""
+    for port in demand.resources.ports:
+        if port in candidate.load.ports or port in candidate.instance.facts.resources.ports:
+            protocol, number = port
+            by = "in use by another task" if port in candidate.load.ports else "reserved"
+            return Refusal(candidate.id, "RESOURCE:PORTS", f"Port {number}/{protocol} of {_name(candidate)} is {by}.")
+    return None
+
+
+def member_of(query: Query) -> Filter:
+    """Make the filter of a `memberOf` constraint."""
+
+    def check(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001
+        if query.matches(candidate):
+            return None
+        detail = f"{_name(candidate)} doesn't satisfy memberOf({query.text})."
+        return Refusal(candidate.id, "MemberOf placement constraint unsatisfied.", detail)
+
+    return check
+
+
+def distinct_instance(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Refuse hosts that have a task of the group already; those that are to stop don't count, as in ECS."""
+    if not candidate.tasks_of(demand.group):
+        return None
+    detail = f"{_name(candidate)} has a task of the group {demand.group} already."
+    return Refusal(candidate.id, "DistinctInstance placement constraint unsatisfied.", detail)
+
+
+FITNESS: Final[tuple[Filter, ...]] = (active, agent_connected, healthy, attributes, memory, cpu, gpus, ports)
+
+
+def _short(candidate: Candidate, kind: str, unit: str, wanted: int, total: int, held: int) -> Refusal | None:
+    if wanted <= total - held:
+        return None
+    detail = f"{_name(candidate)} has {max(total - held, 0)} of {total} {unit} left; the task needs {wanted}."
+    return Refusal(candidate.id, f"RESOURCE:{kind}", detail)
+
+
+def _name(candidate: Candidate) -> str:
+    return candidate.instance.facts.hostname or candidate.id

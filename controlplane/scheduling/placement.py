@@ -1,0 +1,198 @@
+"""Placing: which hosts get the tasks of one demand. Pure: the same arguments give the same answer.
+
+Strategies are a chain: hosts are narrowed by the first, ties by the second, and so on; what still ties goes to the host
+with the fewest tasks, then to the smallest id. A spread over an attribute counts the group's tasks among the hosts
+that the strategies before it left, also those that can't take more, so that zones stay even when one fills up.
+
+The hosts are filtered once and kept in a tree, one level for each strategy that splits them and a heap at the leaves:
+the cost grows with hosts + tasks, never with hosts x tasks.
+"""
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from controlplane.scheduling.filters import FITNESS, Filter, distinct_instance, first_refusal, member_of
+from controlplane.scheduling.language import parse_query
+from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal, Strategy
+from homeport.ids import InstanceId
+
+__all__ = ["place"]
+
+
+def place(candidates: Sequence[Candidate], demand: Demand, count: int, source: random.Random) -> Placement:
+    """Choose hosts for up to `count` tasks.
+
+    Raises QueryError if a memberOf expression can't be understood.
+    """
+    filters = _filters(demand)
+    root = _tree(demand.strategy, source)
+    refusals: list[Refusal] = []
+    for candidate in candidates:
+        host = _Host(candidate, demand)
+        refusal = first_refusal(candidate, demand, filters)
+        if refusal is not None:
+            refusals.append(refusal)
+        root.add(host, is_open=refusal is None)
+    chosen: list[InstanceId] = []
+    while len(chosen) < count and root.best() is not None:
+        picked = root.take()
+        chosen.append(picked.candidate.id)
+        picked.load_one_more()
+        refusal = first_refusal(picked.candidate, demand, filters)
+        if refusal is not None:
+            refusals.append(refusal)
+        root.add(picked, is_open=refusal is None)
+    return Placement(tuple(chosen), tuple(refusals))
+
+
+def _filters(demand: Demand) -> tuple[Filter, ...]:
+    filters: list[Filter] = []
+    for constraint in demand.constraints:
+        if constraint.type == "memberOf":
+            filters.append(member_of(parse_query(constraint.expression)))
+        else:
+            filters.append(distinct_instance)
+    # What a host is comes before what it has left; the constraints in between are the cheapest to be told of.
+    return (*FITNESS[:4], *filters, *FITNESS[4:])
+
+
+class _Host:
+    """A candidate, and what this placement has put on it so far."""
+
+    __slots__ = ("_copied", "candidate", "demand")
+
+    def __init__(self, candidate: Candidate, demand: Demand) -> None:
+        self.candidate = candidate
+        self.demand = demand
+        self._copied = False
+
+    @property
+    def group_tasks(self) -> int:
+        return self.candidate.tasks_of(self.demand.group)
+
+    def load_one_more(self) -> None:
+        """Count one more task, on a copy: the state's own books are not touched."""
+        if not self._copied:
+            self.candidate = replace(self.candidate, load=self.candidate.load.copy())
+            self._copied = True
+        self.candidate.load.add(self.demand.resources, 1)
+        self.candidate.load.add_to_group(self.demand.group, 1)
+
+    def left(self, field: str) -> int:
+        """Return what is left of "cpu" (units) or "memory" (MiB)."""
+        total, held = self.candidate.instance.facts.resources, self.candidate.load
+        return total.cpu_units - held.cpu_units if field == "cpu" else total.memory_mib - held.memory_mib
+
+
+#: What hosts, and branches by their best host, are ordered by: the least first.
+_Key = tuple[Any, ...]
+
+
+class _Node(Protocol):
+    """A set of hosts, some open (can take one more), that knows which of those is next."""
+
+    def add(self, host: _Host, *, is_open: bool) -> None: ...
+
+    def best(self) -> _Key | None: ...
+
+    def take(self) -> _Host: ...
+
+
+def _tree(chain: Sequence[Strategy], source: random.Random) -> _Node:
+    """Make the tree for a chain: a branch up to the last strategy that looks beyond the single host, then leaves."""
+    if any(strategy.by_attribute for strategy in chain):
+        return _Branch(chain, source)
+    return _Leaf(chain, source)
+
+
+class _Leaf:
+    """Hosts ordered by what each is by itself. Only open ones are kept, each once."""
+
+    def __init__(self, chain: Sequence[Strategy], source: random.Random) -> None:
+        self._chain = chain
+        self._source = source
+        self._heap: list[tuple[_Key, _Host]] = []
+
+    def add(self, host: _Host, *, is_open: bool) -> None:
+        if is_open:
+            scores = (_score(strategy, host, self._source) for strategy in self._chain)
+            key = (*scores, host.candidate.load.tasks, host.candidate.id)
+            heapq.heappush(self._heap, (key, host))
+
+    def best(self) -> _Key | None:
+        return self._heap[0][0] if self._heap else None
+
+    def take(self) -> _Host:
+        return heapq.heappop(self._heap)[1]
+
+
+class _Branch:
+    """Hosts split by the value that the first strategy of the chain gives them, each part ordered by the rest.
+
+    The heap has an entry for each state a part has been in; those that aren't true any more are dropped on surfacing.
+    """
+
+    def __init__(self, chain: Sequence[Strategy], source: random.Random) -> None:
+        self._strategy = chain[0]
+        self._rest = chain[1:]
+        self._source = source
+        self._parts: dict[Any, _Node] = {}
+        self._group_tasks: Counter[Any] = Counter()
+        self._heap: list[tuple[_Key, Any]] = []
+
+    def add(self, host: _Host, *, is_open: bool) -> None:
+        value = self._value(host)
+        part = self._parts.get(value)
+        if part is None:
+            part = self._parts[value] = _tree(self._rest, self._source)
+        self._group_tasks[value] += host.group_tasks
+        part.add(host, is_open=is_open)
+        self._push(value)
+
+    def best(self) -> _Key | None:
+        while self._heap and self._heap[0][0] != self._key(self._heap[0][1]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take(self) -> _Host:
+        """Take the best host out, with its tasks: whoever took it adds it again, open or not."""
+        self.best()
+        value = self._heap[0][1]
+        host = self._parts[value].take()
+        self._group_tasks[value] -= host.group_tasks
+        self._push(value)
+        return host
+
+    def _value(self, host: _Host) -> Any:
+        if self._strategy.by_attribute:
+            instance = host.candidate.instance
+            return instance.attributes.get(
+                self._strategy.field, instance.facts.attributes.get(self._strategy.field, "")
+            )
+        return _score(self._strategy, host, self._source)
+
+    def _key(self, value: Any) -> _Key | None:
+        best = self._parts[value].best()
+        if best is None:
+            return None
+        return (self._group_tasks[value] if self._strategy.by_attribute else value, *best)
+
+    def _push(self, value: Any) -> None:
+        key = self._key(value)
+        if key is not None:
+            heapq.heappush(self._heap, (key, value))
+
+
+def _score(strategy: Strategy, host: _Host, source: random.Random) -> float:
+    match strategy.type:
+        case "random":
+            return source.random()
+        case "binpack":
+            return host.left(strategy.field)
+        case "spread":
+            return host.group_tasks
