@@ -77,7 +77,7 @@ def take(
     maximum: int = MAX_RESULTS,
     default: int | None = None,
 ) -> Page[T]:
-    """Cut the wanted page off the front of `items`, which begin behind `after(request)`; reads one item more, no further."""
+    """Cut the wanted page off the front of `items`, which begin behind `after(request)`; reads one item more."""
     size = page_size(request, maximum=maximum, default=default)
     found = list(islice(items, size + 1))
     if len(found) <= size:

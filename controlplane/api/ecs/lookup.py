@@ -29,7 +29,7 @@ def local_path(context: Context, reference: str, resource_type: str) -> str | No
 
 
 def cluster_name(context: Context, reference: str | None) -> str | None:
-    """Return the name that a cluster reference means, whether or not there is such a cluster; None for a foreign ARN."""
+    """Return the name a cluster reference means, whether or not there is such a cluster; None for a foreign ARN."""
     if not reference:
         return DEFAULT_CLUSTER
     if reference.startswith("arn:"):
@@ -52,7 +52,7 @@ def find_cluster(context: Context, reference: str | None) -> ClusterRecord:
 def find_task_definition(context: Context, reference: str) -> TaskDefinitionRecord | None:
     """Return the task definition named by family (its newest ACTIVE revision), `family:revision` or ARN.
 
-    A named revision is returned whatever its status; the caller decides what INACTIVE means to it. None if there is none.
+    A named revision is returned whatever its status; the caller decides what INACTIVE means to it. None: there is none.
     """
     name = local_path(context, reference, "task-definition") if reference.startswith("arn:") else reference
     if name is None:

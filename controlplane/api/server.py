@@ -1,0 +1,236 @@
+"""The front door: every signed HTTP request for an AWS service comes in by `POST /`.
+
+    request id -> size limit -> service -> signature -> decode -> validate -> handler -> durable -> render
+
+Each step either hands on or raises an ApiError. Nothing is read from the state before the signature is good, and
+nothing is answered, success or refusal, before what it was derived from is durable (invariant 1). An error that nobody
+foresaw is logged under the request id and answered as ServerException, without internals.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from controlplane.api.codec import Codec, JsonCodec, codec_of, parse_form
+from controlplane.api.errors import ApiError, ServerException
+from controlplane.api.model import Operation, Service
+from controlplane.api.registry import Document, Handler
+from controlplane.api.services import load_handlers, load_services
+from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_service
+from controlplane.api.validation import check
+from controlplane.context import Context
+from homeport.ids import new_uuid
+
+__all__ = ["MAX_BODY_BYTES", "FrontDoor", "Observe"]
+
+#: The largest request body taken, as at AWS.
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+#: (service, operation, code, seconds) of each answered request; code "200", or the error's name. Names that no model
+#: has come as "unknown", so that there are finitely many.
+Observe = Callable[[str, str, str, float], None]
+
+_UNKNOWN: Final = "unknown"
+
+log = structlog.get_logger(__name__)
+
+
+class _Call:
+    """One request on its way through the steps; holds as much as is known of it, for the answer's form."""
+
+    __slots__ = ("body", "codec", "handler", "operation", "operation_name", "request", "request_id", "service")
+
+    def __init__(self, request: web.Request, request_id: str) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.body = b""
+        self.codec: Codec = _JSON
+        self.service: Service | None = None
+        #: As far as a model or the table of handlers knows it.
+        self.operation_name = _UNKNOWN
+        self.operation: Operation | None = None
+        self.handler: Handler | None = None
+
+
+_JSON: Final = JsonCodec()
+
+
+class FrontDoor:
+    """Serves the AWS services. Hang `routes()` into an aiohttp application.
+
+    `secret_of` gives the secret of an access key, or None. `observe` is told of each request, for metrics.
+    """
+
+    def __init__(
+        self, context: Context, *, secret_of: Callable[[str], str | None], observe: Observe | None = None
+    ) -> None:
+        self._context = context
+        self._observe = observe
+        self._verifier = Verifier(secret_of=secret_of, now=context.clock.now)
+        self._services = load_services()
+        self._codecs = {service.name: codec_of(service) for service in self._services.all}
+        self._handlers = load_handlers(self._services)
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the route: `POST /`."""
+        return [web.post("/", self._handle)]
+
+    def authenticate(self, request: web.Request, body: bytes) -> Identity:
+        """Return who signed an HTTP request, whatever its path. Raises ApiError if it isn't authentic.
+
+        For other signed routes too; they turn the error into an answer with `error_response`.
+        """
+        path, _, query = request.raw_path.partition("?")
+        return self._verifier.verify(
+            SignedRequest(
+                method=request.method,
+                path=path,
+                query=query,
+                headers=request.headers,
+                body=body,
+                secure=request.secure,
+            )
+        )
+
+    def error_response(self, error: ApiError) -> web.Response:
+        """Render an error outside of `POST /` in AWS's JSON form, under a request id of its own."""
+        request_id = new_uuid(self._context.random)
+        body = _JSON.render_error(error, code=error.code, status=error.status, request_id=request_id)
+        return _response(body, error.status, _JSON.content_type, request_id)
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        """Answer one request. On cancel (the client went away) whatever was changed stays changed."""
+        began = self._context.clock.monotonic()
+        call = _Call(request, new_uuid(self._context.random))
+        try:
+            document = await self._answer(call)
+            code, status = "200", 200
+            body = call.codec.render(call.operation, document, call.request_id)
+        except ApiError as error:
+            code, status = self._wire_error(call, error)
+            body = call.codec.render_error(error, code=code, status=status, request_id=call.request_id)
+        except Exception:
+            log.exception(
+                "request failed",
+                request_id=call.request_id,
+                service=call.service.name if call.service else _UNKNOWN,
+                operation=call.operation_name,
+            )
+            bug = ServerException(f"Internal error. The server's log has the details under {call.request_id}.")
+            code, status = bug.code, bug.status
+            body = call.codec.render_error(bug, code=code, status=status, request_id=call.request_id)
+        if self._observe is not None:
+            service = call.service.name if call.service else _UNKNOWN
+            self._observe(service, call.operation_name, code, self._context.clock.monotonic() - began)
+        return _response(body, status, call.codec.content_type, call.request_id)
+
+    async def _answer(self, call: _Call) -> Document:
+        self._choose_service(call)
+        call.body = await _read_body(call.request)
+        identity = self.authenticate(call.request, call.body)
+        self._choose_operation(call, identity)
+        document = self._decode(call)
+        try:
+            answer = await self._run(call, document)
+        except ApiError:
+            # A refusal too tells of what was read.
+            await self._context.state.durable()
+            raise
+        await self._context.state.durable()
+        return answer
+
+    def _choose_service(self, call: _Call) -> None:
+        """By target prefix, then by signing name; unverified as yet, but it sets the form of errors."""
+        prefix = call.request.headers.get("X-Amz-Target", "").partition(".")[0]
+        service = self._services.by_target_prefix(prefix)
+        if service is None:
+            service = self._services.by_signing_name(signing_service(call.request.headers) or "")
+        if service is not None:
+            call.service = service
+            call.codec = self._codecs[service.name]
+
+    def _choose_operation(self, call: _Call, identity: Identity) -> None:
+        service = call.service
+        if service is None:
+            known = ", ".join(service.signing_name for service in self._services.all)
+            raise ApiError(
+                f"Unknown service '{identity.service}': Homeport speaks {known}.", code="UnknownOperationException"
+            )
+        if identity.service != service.signing_name:
+            raise ApiError(
+                f"Credential should be scoped to correct service: '{service.signing_name}'.",
+                code="InvalidSignatureException",
+            )
+        name = _operation_name(call, service)
+        handler = self._handlers.get((service.name, name))
+        if service.operations is not None:
+            call.operation = service.operations.get(name)
+        if handler is None and call.operation is None:
+            raise ApiError(f"Unknown operation: {service.title} has no operation '{name:.100}'.", **_unknown(service))
+        call.operation_name = name
+        if handler is None:
+            raise ApiError(
+                f"{service.title}: the operation {name} isn't implemented by Homeport.",
+                code="UnsupportedFeatureException",
+            )
+        call.handler = handler
+
+    @staticmethod
+    def _decode(call: _Call) -> Document:
+        assert call.service is not None
+        shape = call.operation.input if call.operation else None
+        parsed = call.codec.parse(call.body, shape)
+        if call.service.operations is None:
+            if not isinstance(parsed, dict):
+                raise ApiError("The request body must be a JSON object.", code="SerializationException")
+            return parsed
+        return check(shape, parsed, validation_error=call.service.validation_error)
+
+    async def _run(self, call: _Call, document: Document) -> Document:
+        assert call.handler is not None
+        result = call.handler(self._context, document)
+        return await result if inspect.isawaitable(result) else result
+
+    @staticmethod
+    def _wire_error(call: _Call, error: ApiError) -> tuple[str, int]:
+        if call.service is not None and error.code in call.service.errors:
+            return call.service.errors[error.code]
+        return error.code, error.status
+
+
+def _operation_name(call: _Call, service: Service) -> str:
+    if service.protocol == "query":
+        return parse_form(call.body).get("Action", "")
+    return call.request.headers.get("X-Amz-Target", "").partition(".")[2]
+
+
+def _unknown(service: Service) -> dict[str, Any]:
+    if service.protocol == "query":
+        return {"code": "InvalidAction", "status": 400}
+    return {"code": "UnknownOperationException", "status": 400}
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """Read the body. Raises ApiError (413) beyond MAX_BODY_BYTES, without reading further."""
+    too_large = ApiError(
+        f"The request body is larger than {MAX_BODY_BYTES} bytes.", code="RequestEntityTooLargeException", status=413
+    )
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _response(body: bytes, status: int, content_type: str, request_id: str) -> web.Response:
+    return web.Response(
+        body=body, status=status, headers={"Content-Type": content_type, "x-amzn-RequestId": request_id}
+    )
