@@ -64,6 +64,7 @@ class State:
             cluster_started_by=lambda r: (r.cluster, r.started_by) if r.started_by else None,
             cluster_desired=lambda r: (r.cluster, r.desired),
             cluster_phase=lambda r: (r.cluster, phase(r)),
+            cluster_phase_launch_type=lambda r: (r.cluster, phase(r), r.launch_type),
             instance_phase=lambda r: (r.instance_id, phase(r)),
             phase=phase,
         )
