@@ -1,0 +1,310 @@
+"""One host's session: the proof of its key, then reports and heartbeats up, assignments and acks down.
+
+What always holds:
+ - one coroutine reads; another sends, and exists only while there is something to send: an idle session costs one;
+ - acks and complete sets are sent once what they rest on is durable; increments are made of durable commits only;
+ - whatever is held for a slow peer is bounded: its news collapses per task, acks collapse into one, and a peer that
+   reads nothing while it keeps on asking is cut off.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from controlplane.context import Context
+from controlplane.fleet.assignments import Wishes, complete_set
+from controlplane.fleet.facts import FactsRefused, check_facts
+from controlplane.fleet.logrelay import LogRelays
+from controlplane.fleet.reports import apply_report
+from controlplane.fleet.wire import PeerGone, Wire
+from controlplane.state.presence import Presence
+from controlplane.state.records import InstanceRecord, TaskRecord
+from homeport.errors import ProtocolError
+from homeport.ids import InstanceId, TaskId, new_hex_id
+from homeport.protocol import (
+    AgentMessage,
+    Assignments,
+    ControlMessage,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAck,
+    HostFacts,
+    HostUpdate,
+    LogChunk,
+    Reports,
+    ReportsAck,
+    Welcome,
+)
+
+__all__ = ["Session", "SessionHost"]
+
+_log: Final = structlog.get_logger(__name__)
+
+#: Control messages that may wait for a peer that doesn't read.
+MAX_QUEUED: Final = 256
+#: Frames a host may send within one heartbeat period.
+MAX_FRAMES_PER_PERIOD: Final = 10_000
+#: Seconds that saying goodbye to a peer may take.
+CLOSE_TIMEOUT_S: Final = 2.0
+
+
+class SessionHost(Protocol):
+    """What a session needs of the hub."""
+
+    def next_period(self) -> float:
+        """Return the heartbeat period to dictate now, in seconds."""
+        ...
+
+    def heard(self, session: "Session") -> None:
+        """Note that the host has spoken just now."""
+        ...
+
+
+class Session:
+    """A session whose host has proved its key. `run` is its life."""
+
+    def __init__(self, context: Context, instance_id: InstanceId, wire: Wire, host: SessionHost) -> None:
+        self.instance_id = instance_id
+        self.id = new_hex_id(context.random)
+        self.period_s = host.next_period()
+        self.logs = LogRelays(self.post)
+        self._context = context
+        self._wire = wire
+        self._host = host
+        self._wishes = Wishes(instance_id)
+        self._queue: deque[ControlMessage] = deque()
+        self._acks: dict[TaskId, int] = {}
+        self._acks_revision = 0
+        self._complete_due = True
+        self._set_sent_at = float("-inf")
+        self._told_revision = -1
+        self._frames = 0
+        self._counting_since = float("-inf")
+        self._wake: Callable[[], None] = lambda: None
+        self._scope: asyncio.Timeout | None = None
+        self._goodbye: Goodbye | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the session has ended, as far as this side knows."""
+        return "the host has gone" if self._goodbye is None else self._goodbye.reason
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Serve the host until either side ends the session; closes the connection, on cancel too.
+
+        Raises JournalError (in a group) if what is to be sent will never be durable: then the process ends anyway.
+        """
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                if self._goodbye is None:
+                    await self._serve()
+        except (PeerGone, TimeoutError):
+            pass
+        finally:
+            self._scope = None
+            self.logs.fail_all("the session with the host has ended; its log may go on")
+            await self._say_goodbye()
+
+    def end(self, goodbye: Goodbye) -> None:
+        """End the session, saying why. The first reason counts. Returns at once; `run` sees to it."""
+        if self._goodbye is not None:
+            return
+        self._goodbye = goodbye
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def _serve(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                sender: asyncio.Task[None] | None = None
+
+                def wake() -> None:
+                    nonlocal sender
+                    if sender is None or _has_returned(sender):
+                        sender = group.create_task(self._send_all())
+
+                self._wake = wake
+                await self._wire.send(Welcome(session_id=self.id, heartbeat_s=self.period_s))
+                wake()
+                await self._read()
+        except* PeerGone:
+            pass
+        except* ProtocolError as errors:
+            self.end(Goodbye(reason=f"protocol error: {errors.exceptions[0]}"))
+            _log.warning("session ended: protocol error", instance=self.instance_id, error=str(errors.exceptions[0]))
+        finally:
+            self._wake = lambda: None
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._wire.close(self._goodbye)
+        except TimeoutError:
+            self._wire.abort()
+
+    # ------------------------------------------------------------ upwards
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._wire.receive()
+            self._host.heard(self)
+            self._count_frame()
+            self._take(message)
+
+    def _count_frame(self) -> None:
+        now = self._context.clock.monotonic()
+        if now - self._counting_since > self.period_s:
+            self._counting_since = now
+            self._frames = 0
+        self._frames += 1
+        if self._frames > MAX_FRAMES_PER_PERIOD:
+            raise ProtocolError(f"more than {MAX_FRAMES_PER_PERIOD} frames within one heartbeat period")
+
+    def _take(self, message: AgentMessage) -> None:
+        match message:
+            case Reports():
+                self._take_reports(message)
+            case Heartbeat():
+                self._take_heartbeat(message)
+            case LogChunk():
+                self.logs.take(message)
+            case HostUpdate():
+                update_facts(self._context, self.instance_id, message.facts)
+            case _:
+                raise ProtocolError(f"unexpected {type(message).__name__} within a session")
+
+    def _take_reports(self, reports: Reports) -> None:
+        """Apply a batch in one transaction; its ack goes out once that is durable."""
+        with self._context.state.transaction():
+            for report in reports.tasks:
+                apply_report(self._context, self.instance_id, report)
+        for report in reports.tasks:
+            self._acks[report.task_id] = max(report.seq, self._acks.get(report.task_id, 0))
+        self._acks_revision = self._context.state.revision
+        self._wake()
+
+    def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
+        note_presence(self._context, self.instance_id, heartbeat)
+        if self._asks_anew(heartbeat.revision):
+            self._complete_due = True
+        self._told_revision = heartbeat.revision
+        self.period_s = self._host.next_period()
+        self.post(HeartbeatAck(next_s=self.period_s))
+
+    def _asks_anew(self, revision: int) -> bool:
+        """Tell whether the host needs a complete set.
+
+        A host that loses its set says -1 at once. A first -1, or another revision than ours, may only mean that what
+        was sent is still under way; if that stays so for half a period, the doubt is answered by a complete set.
+        """
+        if revision == self._wishes.revision:
+            return False
+        if revision == -1 and self._told_revision != -1:
+            return True
+        return self._context.clock.monotonic() - self._set_sent_at > self.period_s / 2
+
+    # ------------------------------------------------------------ downwards
+
+    def post(self, message: ControlMessage) -> None:
+        """Send a message soon. A peer that lets MAX_QUEUED of them wait loses its session."""
+        if len(self._queue) >= MAX_QUEUED:
+            self.end(Goodbye(reason="the host does not read what it is sent"))
+            return
+        self._queue.append(message)
+        self._wake()
+
+    def note(self, revision: int, changes: dict[TaskId, TaskRecord | None]) -> None:
+        """Take in what a durable commit changed of the host's assignments."""
+        if self._wishes.note(revision, changes.items()):
+            self._wake()
+
+    def resynchronize(self) -> None:
+        """Send a complete set soon, since changes may have been missed."""
+        self._complete_due = True
+        self._wake()
+
+    async def _send_all(self) -> None:
+        """Send whatever there is to send, and end."""
+        while True:
+            if self._queue:
+                await self._wire.send(self._queue.popleft())
+            elif self._complete_due:
+                await self._send_complete()
+            elif self._acks:
+                await self._send_acks()
+            elif self._wishes.has_news:
+                await self._send_increment()
+            else:
+                return
+
+    async def _send_complete(self) -> None:
+        self._complete_due = False
+        self._set_sent_at = self._context.clock.monotonic()
+        complete = complete_set(self._context.state, self.instance_id)
+        self._wishes.restart(complete)
+        await self._context.state.durable(complete.revision)
+        await self._send_set(complete)
+
+    async def _send_increment(self) -> None:
+        if (increment := self._wishes.increment()) is not None:
+            await self._send_set(increment)
+
+    async def _send_set(self, assignments: Assignments) -> None:
+        self._set_sent_at = self._context.clock.monotonic()
+        await self._wire.send(assignments)
+
+    async def _send_acks(self) -> None:
+        acks, self._acks = self._acks, {}
+        revision = self._acks_revision
+        await self._context.state.durable(revision)
+        await self._wire.send(ReportsAck(seqs=acks))
+
+    def read_logs(
+        self, task_id: TaskId, container: str, *, follow: bool, tail: int | None, since: float | None
+    ) -> AsyncGenerator[LogChunk, None]:
+        """Read a container's log over this session; see LogRelays.read."""
+        return self.logs.read(
+            new_hex_id(self._context.random), task_id, container, follow=follow, tail=tail, since=since
+        )
+
+
+def _has_returned(task: asyncio.Task[None]) -> bool:
+    """Tell whether the task is done and well. Where it isn't, its group is about to end, and takes no other task."""
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def update_facts(context: Context, instance_id: InstanceId, facts: HostFacts) -> InstanceRecord:
+    """Take over what a host tells of itself, if it is news. Raises ProtocolError for facts that can't be used."""
+    try:
+        check_facts(facts)
+    except FactsRefused as error:
+        raise ProtocolError(f"the host's facts can't be used: {error}") from error
+    instance = context.state.instances.get(instance_id)
+    if instance is None:
+        raise ProtocolError(f"unknown container instance {instance_id}")
+    if instance.facts != facts:
+        instance = replace(instance, facts=facts, version=instance.version + 1)
+        with context.state.transaction() as transaction:
+            transaction.put(instance)
+    return instance
+
+
+def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbeat) -> None:
+    """Note that a host is well, and what it says of its own health."""
+    now = context.clock.now()
+    before = context.state.presence.of(instance_id)
+    context.state.presence.put(
+        instance_id,
+        Presence(
+            connected=True,
+            since=before.since if before is not None and before.connected else now,
+            last_seen_at=now,
+            conditions=heartbeat.conditions,
+        ),
+    )
