@@ -61,3 +61,7 @@ class Journal(Protocol):
     async def archived_task(self, task_id: TaskId) -> TaskRecord | None:
         """Return a stopped task that has left memory, or None."""
         ...
+
+    async def archived_tasks(self, prefix: str, *, limit: int) -> tuple[TaskRecord, ...]:
+        """Return stopped tasks that have left memory and whose ids begin with `prefix`, by id, `limit` at most."""
+        ...

@@ -241,6 +241,13 @@ class SqliteJournal:
         rows = await self._in(self._reader, self._query, "SELECT body FROM history WHERE task_id = ?", (task_id,))
         return decode_task(rows[0][0]) if rows else None
 
+    async def archived_tasks(self, prefix: str, *, limit: int) -> tuple[TaskRecord, ...]:
+        """See Journal."""
+        # Ids are hex digits, so everything with the prefix sorts between it and the prefix with a "g" behind.
+        statement = "SELECT body FROM history WHERE task_id >= ? AND task_id < ? ORDER BY task_id LIMIT ?"
+        rows = await self._in(self._reader, self._query, statement, (prefix, prefix + "g", limit))
+        return tuple(decode_task(body) for (body,) in rows)
+
     # ------------------------------------------------------------ retention
 
     async def prune(self, before: float) -> int:
@@ -345,7 +352,7 @@ class SqliteJournal:
 
     # ------------------------------------------------------------ in the reader thread
 
-    def _query(self, statement: str, arguments: tuple[str, ...]) -> list[tuple[bytes]]:
+    def _query(self, statement: str, arguments: tuple[str | int, ...]) -> list[tuple[bytes]]:
         try:
             if self._read_connection is None:
                 self._read_connection = connect(self.path)

@@ -82,6 +82,11 @@ class MemoryJournal:
         """See Journal."""
         return self._archive.get(task_id)
 
+    async def archived_tasks(self, prefix: str, *, limit: int) -> tuple[TaskRecord, ...]:
+        """See Journal."""
+        found = sorted(task_id for task_id in self._archive if task_id.startswith(prefix))
+        return tuple(self._archive[task_id] for task_id in found[:limit])
+
     # ------------------------------------------------------------ what a test does
 
     @property
