@@ -188,8 +188,8 @@ def check_capacity_provider_strategy(strategy: list[Document], associated: Itera
     known = frozenset(associated)
     if any(item["capacityProvider"] not in known for item in strategy):
         raise InvalidParameterException(
-            "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the"
-            " cluster. Associate the capacity provider with the cluster and try again."
+            "The specified capacity provider strategy cannot contain a capacity provider that is not associated with"
+            " the cluster. Associate the capacity provider with the cluster and try again."
         )
     if sum(item.get("base", 0) > 0 for item in strategy) > 1:
         raise InvalidParameterException("Only one capacity provider in a strategy can have a base above 0.")
