@@ -142,6 +142,7 @@ def _checkout_contents(dist: Distribution, info: str) -> Iterator[tuple[str, byt
                 yield path.relative_to(_CHECKOUT).as_posix(), path.read_bytes()
     for name, source in _DATA_FILES.items():
         yield f"{_stem(dist)}.data/data/{name}", (_CHECKOUT / source).read_bytes()
+    yield f"{info}/licenses/LICENSE", (_CHECKOUT / "LICENSE").read_bytes()
     metadata = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
     yield f"{info}/METADATA", metadata.encode()
     yield f"{info}/entry_points.txt", (dist.read_text("entry_points.txt") or "").encode()
