@@ -8,7 +8,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 VENV := .venv/.installed
 DATA_DIR ?= .homeport
-SCRIPTS := $(addprefix scripts/,ensure-venv ensure-docker stop-docker down sample-image lib.sh docker-files.sh) .ci/run
+SCRIPTS := $(addprefix scripts/,ensure-venv ensure-docker stop-docker sample-image install-agent lib.sh docker-files.sh) .ci/run
 
 .PHONY: help
 help: ## List the commands
@@ -31,7 +31,8 @@ up: $(VENV) engine ## Run a control plane and an agent here, with a sample web c
 
 .PHONY: down
 down: ## Stop what 'make up' started: daemons, containers, dockerd; the data stay in .homeport
-	@scripts/down $(DATA_DIR)
+	@"$${PYTHON:-python3}" scripts/down.py $(DATA_DIR)
+	@scripts/stop-docker
 
 .PHONY: test
 test: $(VENV) engine ## Run all tests but the slow ones
