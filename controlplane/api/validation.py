@@ -25,6 +25,10 @@ Document = dict[str, Any]
 #: Bits of the integers on the wire.
 _INTEGERS: Final = {"integer": 32, "long": 64}
 
+#: Seconds of the years 1 and 9999: what a calendar can hold.
+_EARLIEST: Final = -62135596800
+_LATEST: Final = 253402300799
+
 #: Problems named in one answer; the rest are counted.
 _MOST_PROBLEMS: Final = 10
 #: A bad value is quoted up to this length.
@@ -202,7 +206,7 @@ def _timestamp(shape: Shape, value: Any, path: str) -> float:
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError) as error:
             raise _wrong_type(shape, value, path) from error
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _EARLIEST <= value <= _LATEST:
         raise _wrong_type(shape, value, path)
     return float(value)
 

@@ -196,7 +196,8 @@ class ApiServer:
     def _sign_anew(self, request: Any, **_: object) -> None:
         if self.clock.offset_s:
             service = request.headers["Authorization"].decode().split("/")[3]
-            headers = {k: v for k, v in request.headers.items() if k not in ("Authorization", "X-Amz-Date")}
+            fresh = {k: v for k, v in request.headers.items() if k not in ("Authorization", "X-Amz-Date")}
+            headers = {k: v.decode() if isinstance(v, bytes) else v for k, v in fresh.items()}
             again = AWSRequest(method=request.method, url=request.url, data=request.body, headers=headers)
             _SignerAt(Credentials(ACCESS_KEY_ID, SECRET), service, REGION, at=self.clock.now()).add_auth(again)
             for name in ("Authorization", "X-Amz-Date"):
@@ -241,6 +242,9 @@ def sign(
 
 # ---------------------------------------------------------------- answers against the model
 
+#: Where AWS's own answers, by its documentation's examples, don't keep to its model.
+_AWS_ITSELF: Final = ("RegistrationsCount, value: 0, valid min value: 1",)
+
 
 def _check_output(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
     if response_dict["status_code"] != 200 or operation_model.metadata["protocol"] == "query":
@@ -251,9 +255,8 @@ def _check_output(operation_model: Any, response_dict: dict[str, Any], **_: obje
         assert document == {}
         return
     problems = list(_strangers(shape, document, operation_model.name))
-    report = ParamValidator().validate(document, shape)
-    if report.has_errors():
-        problems.append(report.generate_report())
+    report = ParamValidator().validate(document, shape).generate_report()
+    problems += [line for line in report.splitlines() if not any(odd in line for odd in _AWS_ITSELF)]
     assert not problems, "\n".join(problems)
 
 
