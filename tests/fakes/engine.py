@@ -18,13 +18,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from agent.engine.api import ContainerFacts, ContainerPlan, EngineEvent, EngineInfo, ImageFacts, LogLine
+from agent.engine.api import ContainerFacts, ContainerPlan, EngineEvent, EngineInfo, ImageFacts, LogLine, PullProgress
 from agent.engine.errors import Conflict, EngineError, EngineUnavailable, NotFound, Rejected
 from agent.engine.plan import IDENTITY_LABELS
 from homeport.clock import Clock
@@ -269,11 +269,14 @@ class FakeEngine:
         async with self._call("image", reference):
             return self.images.get(reference)
 
-    async def pull(self, reference: str) -> ImageFacts:
-        """See Engine."""
+    async def pull(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> ImageFacts:
+        """See Engine. Tells half and all of 1,000 bytes."""
         async with self._call("pull", reference):
             if self.registry is not None and reference not in self.registry:
                 raise NotFound(f"manifest for {reference} not found: manifest unknown: manifest unknown")
+            for done in (500, 1000):
+                if progress is not None:
+                    progress(PullProgress(done_bytes=done, total_bytes=1000))
             return self.images.setdefault(reference, image_facts(reference))
 
     async def create(self, plan: ContainerPlan) -> str:

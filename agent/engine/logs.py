@@ -1,0 +1,124 @@
+"""A container's log as lines with times.
+
+The Engine sends the two streams in frames (8 bytes: stream, three zeros, length), a terminal's log as it is. It splits
+lines over 16 KiB into several frames, each with a time of its own and only the last with the line's end; they are put
+together again here.
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncGenerator, Iterator
+from typing import Final, Literal
+
+import aiohttp
+
+from agent.engine.api import LogLine
+from agent.engine.errors import EngineTimeout, EngineUnavailable
+from agent.engine.facts import parse_time
+from agent.engine.limits import Limits
+from agent.engine.transport import Transport
+
+__all__ = ["LineAssembler", "read_logs"]
+
+_HEADER: Final = struct.Struct(">BxxxL")
+_STDERR: Final = 2
+#: A line is given in pieces of about this many characters when it is longer.
+_LINE_MAX: Final = 256 * 1024
+
+
+class LineAssembler:
+    """Puts one stream's pieces together to lines. Each piece begins with its time, up to the first blank."""
+
+    def __init__(self, stream: Literal["stdout", "stderr"]) -> None:
+        self._stream = stream
+        self._at: float | None = None
+        self._parts: list[str] = []
+        self._length = 0
+
+    def feed(self, piece: bytes) -> Iterator[LogLine]:
+        """Take one piece; yield the lines it completes."""
+        stamp, _, text = piece.decode("utf-8", errors="replace").partition(" ")
+        if self._at is None:
+            self._at = parse_time(stamp)
+        self._parts.append(text.removesuffix("\n"))
+        self._length += len(text)
+        if text.endswith("\n") or self._length >= _LINE_MAX:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[LogLine]:
+        """Yield what has no end yet."""
+        if self._at is not None:
+            yield LogLine(at=self._at, stream=self._stream, text="".join(self._parts).removesuffix("\r"))
+        self._at, self._parts, self._length = None, [], 0
+
+
+async def read_logs(
+    transport: Transport,
+    container_id: str,
+    *,
+    terminal: bool,
+    follow: bool,
+    tail: int | None,
+    since: float | None,
+    limits: Limits,
+) -> AsyncGenerator[LogLine]:
+    """Yield a container's log lines, oldest first; with `follow` until it stops. `since` is exclusive.
+
+    Raises EngineErrors: NotFound, Rejected (the log driver can't be read), EngineUnavailable when the stream breaks.
+    Close the iterator to close the stream.
+    """
+    params = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": "all" if tail is None else str(tail)}
+    if follow:
+        params["follow"] = "1"
+    if since is not None:
+        params["since"] = f"{since:.9f}"
+    async with transport.stream(
+        "logs", "GET", f"containers/{container_id}/logs", params=params, open_s=limits.open_s
+    ) as reader:
+        idle_s = None if follow else limits.log_idle_s
+        lines = _terminal_lines(reader, idle_s) if terminal else _framed_lines(reader, idle_s)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                if since is None or line.at > since:
+                    yield line
+
+
+async def _framed_lines(reader: aiohttp.StreamReader, idle_s: float | None) -> AsyncGenerator[LogLine]:
+    out, err = LineAssembler("stdout"), LineAssembler("stderr")
+    while header := await _exactly(reader, _HEADER.size, idle_s):
+        stream, length = _HEADER.unpack(header)
+        for line in (err if stream == _STDERR else out).feed(await _exactly(reader, length, idle_s)):
+            yield line
+    for line in (*out.flush(), *err.flush()):
+        yield line
+
+
+async def _terminal_lines(reader: aiohttp.StreamReader, idle_s: float | None) -> AsyncGenerator[LogLine]:
+    lines = LineAssembler("stdout")
+    while piece := await _bounded_line(reader, idle_s):
+        for line in lines.feed(piece):
+            yield line
+    for line in lines.flush():
+        yield line
+
+
+async def _exactly(reader: aiohttp.StreamReader, size: int, idle_s: float | None) -> bytes:
+    """Read `size` bytes; nothing at the end of the stream."""
+    try:
+        async with asyncio.timeout(idle_s):
+            return await reader.readexactly(size)
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise EngineUnavailable("a log ended in the middle of a line") from error
+        return b""
+    except TimeoutError as error:
+        raise EngineTimeout(f"logs: no answer from the Docker Engine within {idle_s:g} s") from error
+
+
+async def _bounded_line(reader: aiohttp.StreamReader, idle_s: float | None) -> bytes:
+    try:
+        async with asyncio.timeout(idle_s):
+            return await reader.readline()
+    except TimeoutError as error:
+        raise EngineTimeout(f"logs: no answer from the Docker Engine within {idle_s:g} s") from error
