@@ -15,6 +15,8 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     last_seen_at: float
     conditions: tuple[Condition, ...] = ()
+    #: The IP address its last session came from; "" if unknown.
+    address: str = ""
 
     @property
     def impaired(self) -> tuple[Condition, ...]:
