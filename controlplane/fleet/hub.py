@@ -250,7 +250,7 @@ class FleetHub:
         self._sessions[instance_id] = session
         self.heard(session)
         now = self._context.clock.now()
-        presence.put(instance_id, Presence(connected=True, since=now, last_seen_at=now))
+        presence.put(instance_id, Presence(connected=True, since=now, last_seen_at=now, address=wire.peer))
         _log.info("host connected", instance=instance_id, hostname=hello.facts.hostname, session=session.id)
         try:
             await session.run()

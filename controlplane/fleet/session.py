@@ -306,5 +306,6 @@ def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbea
             since=before.since if before is not None and before.connected else now,
             last_seen_at=now,
             conditions=heartbeat.conditions,
+            address="" if before is None else before.address,
         ),
     )

@@ -27,6 +27,8 @@ class Wire:
     """One connection to an agent. Sends are whole frames, so several coroutines may send."""
 
     def __init__(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> None:
+        #: The peer's IP address, "" if unknown.
+        self.peer = request.remote or ""
         self._request = request
         self._socket = socket
 
