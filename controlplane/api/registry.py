@@ -6,14 +6,18 @@ event-loop turn and is atomic. The front door awaits durability of what it read 
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 from controlplane.context import Context
 
-__all__ = ["HANDLERS", "Document", "Handler", "operation"]
+__all__ = ["CALLER", "HANDLERS", "Document", "Handler", "operation"]
 
 Document = dict[str, Any]
 Handler = Callable[[Context, Document], Document | Awaitable[Document]]
+
+#: The access key id that signed the request being handled, for stories; "" outside a request.
+CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
 HANDLERS: dict[tuple[str, str], Handler] = {}
 

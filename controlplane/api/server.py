@@ -17,7 +17,7 @@ from aiohttp import web
 from controlplane.api.codec import Codec, JsonCodec, codec_of, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.model import Operation, Service
-from controlplane.api.registry import Document, Handler
+from controlplane.api.registry import CALLER, Document, Handler
 from controlplane.api.services import load_handlers, load_services
 from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_service
 from controlplane.api.validation import check
@@ -131,6 +131,7 @@ class FrontDoor:
         self._choose_service(call)
         call.body = await _read_body(call.request)
         identity = self.authenticate(call.request, call.body)
+        CALLER.set(identity.access_key_id)
         self._choose_operation(call, identity)
         document = self._decode(call)
         try:

@@ -156,6 +156,8 @@ class TaskRecord(Record, frozen=True):
     resources: Resources = Resources()
     group: str = ""
     started_by: str = ""
+    #: The capacity provider a request's strategy chose; "" if it named a launch type or nothing.
+    capacity_provider: str = ""
     #: The ECS `overrides` document as given.
     overrides: dict[str, Any] = {}
     enable_execute_command: bool = False
