@@ -219,5 +219,5 @@ class Client:
                 hint="Take its present key with `homeport login --data-dir DIR`.",
             )
         if code in _NOT_FOUND_CODES or "not found" in message:
-            return NotFound(message)
-        return CliError(f"{message} ({code})" if code else message)
+            return NotFound(message, code=code)
+        return CliError(f"{message} ({code})" if code else message, code=code)

@@ -107,7 +107,7 @@ def resolve(
         return from_data_dir(usual)
     raise NotFound(
         "No Homeport was found: no data directory here, no AWS profile named homeport, no AWS_ENDPOINT_URL.",
-        hint="Start one with `homeport up`, name one with --data-dir DIR, or sign in to a remote one: `homeport login`.",
+        hint="Start one with `homeport up`, name one with --data-dir DIR, or sign in to one: `homeport login`.",
     )
 
 

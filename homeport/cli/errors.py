@@ -32,9 +32,11 @@ class CliError(click.ClickException):
 
     exit_code = EXIT_FAILED
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        #: The name of the control plane's error, if it is one.
+        self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the error on stderr: one sentence, and the hint below it."""

@@ -3,8 +3,17 @@
 import click
 
 from homeport import __version__
+from homeport.cli.addnode import add_node
+from homeport.cli.drain import drain
 from homeport.cli.env import env
 from homeport.cli.login import login
+from homeport.cli.logs import logs
+from homeport.cli.nodes import nodes
+from homeport.cli.ps import ps
+from homeport.cli.run import run
+from homeport.cli.status import status
+from homeport.cli.stop import stop
+from homeport.cli.story import story
 from homeport.cli.up import up
 from homeport.cli.version import version
 
@@ -23,5 +32,5 @@ def cli() -> None:
     """
 
 
-for _command in (up, env, login, version):
+for _command in (up, env, login, status, nodes, add_node, drain, ps, run, stop, logs, story, version):
     cli.add_command(_command)

@@ -90,7 +90,7 @@ def run_installation(settings: UpSettings) -> None:
     try:
         asyncio.run(run_until_signalled(lambda: _up(settings)))
     except* ChildFailed as group:
-        failures += [_failure(error, settings) for error in _leaves(group) if isinstance(error, ChildFailed)]
+        failures += [_failure(error) for error in _leaves(group) if isinstance(error, ChildFailed)]
     except* CliError as group:
         failures += [error for error in _leaves(group) if isinstance(error, CliError)]
     if failures:
@@ -120,7 +120,7 @@ async def _up(settings: UpSettings) -> None:
             await show_sample(settings, installation)
 
 
-def _failure(error: Exception, settings: UpSettings) -> CliError:
+def _failure(error: Exception) -> CliError:
     from homeport.cli.supervisor import ChildFailed
 
     assert isinstance(error, ChildFailed)

@@ -1,0 +1,43 @@
+"""`homeport status`: the installation at a glance."""
+
+import time
+
+import click
+
+from homeport.cli.options import Command, Target, json_option, target_options
+from homeport.cli.output import age, print_json
+
+__all__ = ["status"]
+
+
+@click.command(cls=Command)
+@target_options
+@json_option
+def status(target: Target, as_json: bool) -> None:
+    """Show how the installation is: where it listens, how many hosts and tasks it has."""
+    client = target.client()
+    found = client.own("DescribeStatus")
+    if as_json:
+        print_json({**found, "endpointUrl": client.connection.endpoint_url, "source": client.connection.source})
+        return
+    nodes, tasks = found["nodes"], found["tasks"]
+    others = found["networkUrl"] or "none (it listens on this machine only)"
+    rows = [
+        ("control plane", f"{client.connection.endpoint_url} (from {client.connection.source})"),
+        ("version", f"{found['version']}, up for {age(time.time() - found['startedAt'])}"),
+        ("for hosts", others + (f"  {found['caHash']}" if found["caHash"] else "")),
+        ("account", f"{found['account']} in {found['region']}"),
+        ("clusters", found["clusters"]),
+        ("nodes", ", ".join(_counts(nodes["registered"], nodes))),
+        ("tasks", f"{tasks['running']} running, {tasks['pending']} pending, {tasks['stopped']} stopped lately"),
+        ("definitions", found["taskDefinitions"]),
+        ("revision", found["revision"]),
+    ]
+    for name, value in rows:
+        click.echo(f"{name + ':':15} {value}")
+
+
+def _counts(registered: int, nodes: dict[str, int]) -> list[str]:
+    if not registered:
+        return ["none; `homeport add-node` prints the command that joins one"]
+    return [f"{registered} registered", *(f"{nodes[key]} {key}" for key in ("connected", "draining", "impaired"))]
