@@ -18,9 +18,10 @@ from controlplane.config import (
     check_region,
     parse_listener,
 )
+from controlplane.store.api import JournalError
 from homeport import __version__
 from homeport.daemon import EXIT_CONFIG, configure_logging, run_until_signalled
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, leaves
 
 __all__ = ["main"]
 
@@ -74,9 +75,13 @@ def run(**options: Any) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run_until_signalled(lambda: serve(config)))
     except* ConfigurationError as errors:
-        for err in errors.exceptions:
+        for err in leaves(errors):
             click.echo(f"homeport-controlplane: {err}", err=True)
         sys.exit(EXIT_CONFIG)
+    except* JournalError as errors:
+        for err in leaves(errors):
+            click.echo(f"homeport-controlplane: {err}; stopping, so that nothing is answered that isn't kept", err=True)
+        sys.exit(1)
 
 
 def _config(options: dict[str, Any]) -> ControlPlaneConfig:

@@ -9,7 +9,7 @@
 Answers of the ECS API have a tree of their own in `controlplane.api.errors`, the Engine's in `agent.engine.errors`.
 """
 
-__all__ = ["ConfigurationError", "HomeportError", "IllegalTransition", "InvalidArn", "ProtocolError"]
+__all__ = ["ConfigurationError", "HomeportError", "IllegalTransition", "InvalidArn", "ProtocolError", "leaves"]
 
 
 class HomeportError(Exception):
@@ -30,3 +30,10 @@ class InvalidArn(HomeportError, ValueError):
 
 class ConfigurationError(HomeportError):
     """A setting can't be used. The text names the setting and says what would be accepted."""
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return what an exception group holds, however deeply nested; any other exception alone."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for member in error.exceptions for leaf in leaves(member)]
+    return [error]

@@ -1,0 +1,129 @@
+"""The composition root: builds the control plane's parts in order, runs them, and takes them down in reverse.
+
+The order is the promise: the journal is loaded and can write before anything decides; everything can decide before a
+socket answers; readiness is told once requests are served. On the way down the loops end first, then requests in
+flight, then the journal writes what is pending. If any loop dies, all of it ends, and the process with it.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from controlplane.api.ecs.clusters import ensure_default_cluster
+from controlplane.api.logs_route import logs_routes
+from controlplane.api.registry import HANDLERS
+from controlplane.api.server import FrontDoor
+from controlplane.config import ControlPlaneConfig
+from controlplane.context import Context, Endpoints
+from controlplane.fleet.hub import FleetHub
+from controlplane.fleet.install import install_routes
+from controlplane.health import health_routes
+from controlplane.installation import first_access_key, resolve_identity
+from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
+from controlplane.metrics import ControlPlaneMetrics
+from controlplane.pki import Authority
+from controlplane.state.state import load_state
+from controlplane.store.sqlite import SqliteJournal
+from homeport import __version__
+from homeport.clock import Clock, SystemClock
+from homeport.daemon import notify, watchdog, write_private
+from homeport.datadir import ControlPlaneDir, EndpointFile
+
+__all__ = ["serve"]
+
+#: Requests in flight get this long to finish when the daemon is told to stop.
+_SHUTDOWN_GRACE_S: Final = 5.0
+
+_log: Final = structlog.get_logger(__name__)
+
+
+async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, source: random.Random | None = None) -> None:
+    """Run the control plane until cancelled.
+
+    Prints one line on stdout when it is ready. Raises ConfigurationError if it can't start with this configuration,
+    JournalError when the store fails. On cancel: requests in flight are finished, pending commits written.
+    """
+    clock = clock or SystemClock()
+    source = source or random.SystemRandom()
+    paths = ControlPlaneDir(config.data_dir)
+    metrics = ControlPlaneMetrics(clock)
+    async with (
+        SqliteJournal.open(
+            paths.database, clock=clock, retention_s=config.history_days * 86400, on_commit=metrics.observe_commit
+        ) as journal,
+        asyncio.TaskGroup() as storage,
+    ):
+        state = await load_state(journal)
+        storage.create_task(journal.run())
+        arns = resolve_identity(state, config, source)
+        key = first_access_key(paths.credentials, config, source)
+        authority = Authority.open(paths, names=local_names(config.advertise_host), clock=clock)
+        bound = bind(config.listeners)
+        endpoints = endpoints_of(bound, advertise_host=config.advertise_host, ca_hash=authority.ca_hash())
+        context = Context(state=state, clock=clock, random=source, arns=arns, endpoints=endpoints)
+        ensure_default_cluster(context)
+        await state.durable()
+        metrics.attach(state)
+        metrics.expect_requests(HANDLERS)
+        secrets = {key.access_key_id: key.secret_access_key}
+        front_door = FrontDoor(context, secret_of=secrets.get, observe=metrics.observe_request)
+        hub = FleetHub(context, heartbeat_s=config.heartbeat_s, ca_pem=authority.ca_pem if endpoints.ca_hash else None)
+        routes = [
+            *front_door.routes(),
+            *hub.routes(),
+            *logs_routes(context, front_door, hub.read_logs),
+            *metrics.routes(state),
+            *install_routes(endpoints, paths.root / "wheels"),
+            *health_routes(state),
+        ]
+        async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
+            loops.create_task(hub.run())
+            loops.create_task(metrics.run(state))
+            loops.create_task(authority.keep_renewed())
+            loops.create_task(journal.run_retention())
+            loops.create_task(watchdog(state.durable))
+            _announce(paths, endpoints, context)
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _serving(
+    routes: Iterable[web.AbstractRouteDef], bound: Sequence[Bound], authority: Authority
+) -> AsyncIterator[None]:
+    """Serve the routes on all bound sockets."""
+    application = web.Application()
+    application.add_routes(routes)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE_S)
+    await runner.setup()
+    try:
+        for each in bound:
+            await web.SockSite(runner, each.socket, ssl_context=site_ssl(each, authority.server_context())).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _announce(paths: ControlPlaneDir, endpoints: Endpoints, context: Context) -> None:
+    """Tell everyone who waits for it that requests are answered: scripts, the CLI, systemd, the log."""
+    document = EndpointFile(
+        local_url=endpoints.local_url,
+        network_url=endpoints.network_url,
+        region=context.arns.region,
+        account=context.arns.account,
+        ca_bundle=str(paths.ca_certificate.resolve()) if endpoints.local_url.startswith("https:") else None,
+        ca_hash=endpoints.ca_hash,
+        pid=os.getpid(),
+    )
+    write_private(paths.endpoint, msgspec.json.format(msgspec.json.encode(document)) + b"\n", mode=0o644)
+    sys.stdout.write(f"homeport-controlplane ready: {endpoints.local_url}\n")
+    sys.stdout.flush()
+    notify(f"READY=1\nSTATUS=Serving {endpoints.network_url or endpoints.local_url}")
+    _log.info("ready", version=__version__, local_url=endpoints.local_url, network_url=endpoints.network_url)
