@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from homeport.daemon import write_private
-
 __all__ = ["config_path", "config_section", "credentials_path", "section_settings", "with_settings", "write_profile"]
 
 _HEADER: Final = re.compile(r"\s*\[\s*(?P<name>[^\]]*?)\s*\]\s*(?:[#;].*)?")
@@ -86,7 +84,9 @@ def write_profile(
     environ: Mapping[str, str],
 ) -> tuple[Path, Path]:
     """Put a profile into both files, mode 0600, each wholly or not at all. Return their paths. Raises OSError."""
-    written = []
+    from homeport.daemon import write_private
+
+    written: list[Path] = []
     for path, section, values in (
         (config_path(environ), config_section(profile), settings),
         (credentials_path(environ), profile, credentials),

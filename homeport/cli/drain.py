@@ -15,7 +15,7 @@ __all__ = ["drain"]
 _POLL_S: Final = 1.0
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Place no more tasks on a host.")
 @click.argument("node")
 @click.option("--undo", is_flag=True, help="Let new tasks come to the host again.")
 @click.option("--wait", is_flag=True, help="Wait until no task is left on the host.")

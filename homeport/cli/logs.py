@@ -1,20 +1,22 @@
 """`homeport logs`: what a task's containers wrote."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeport.cli.client import Client
 from homeport.cli.durations import MOMENT
 from homeport.cli.errors import CliError, NotFound
 from homeport.cli.options import Command, Target, json_option, target_options
 from homeport.cli.output import moment
 
+if TYPE_CHECKING:
+    from homeport.cli.client import Client
+
 __all__ = ["logs", "show_log"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Show what a task's container wrote.")
 @click.argument("task")
 @click.argument("container", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until the container ends or Ctrl-C.")
@@ -60,7 +62,7 @@ def _only_container(task: dict[str, Any]) -> str:
 
 
 def show_log(
-    client: Client,
+    client: "Client",
     task_id: str,
     container: str,
     *,

@@ -3,18 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from homeport.cli.client import Client
 from homeport.cli.errors import CliError, NotFound
 from homeport.cli.output import console
+
+if TYPE_CHECKING:
+    from homeport.cli.client import Client
 
 __all__ = ["all_pages", "find_node", "find_task", "progress", "wait_for_task"]
 
 _POLL_S: Final = 0.25
 
 
-def find_task(client: Client, reference: str) -> dict[str, Any]:
+def find_task(client: "Client", reference: str) -> dict[str, Any]:
     """Return the one task that `reference` means, also one in the history. Raises NotFound, or CliError if several."""
     found: list[dict[str, Any]] = client.own("FindTasks", prefix=reference)["tasks"]
     if not found:
@@ -22,7 +24,7 @@ def find_task(client: Client, reference: str) -> dict[str, Any]:
     return _only(found, reference, "tasks", lambda task: f"{task['id']} ({task['taskDefinition']})")
 
 
-def find_node(client: Client, reference: str) -> dict[str, Any]:
+def find_node(client: "Client", reference: str) -> dict[str, Any]:
     """Return the one host that `reference` means, in whatever cluster. Raises NotFound, or CliError if several."""
     found = all_pages(client, "DescribeNodes", "nodes", node=reference)
     exact = [node for node in found if node["id"] == reference]
@@ -31,7 +33,7 @@ def find_node(client: Client, reference: str) -> dict[str, Any]:
     return _only(exact or found, reference, "nodes", lambda node: f"{node['id']} ({node['hostname']})")
 
 
-def all_pages(client: Client, operation: str, member: str, **parameters: Any) -> list[dict[str, Any]]:
+def all_pages(client: "Client", operation: str, member: str, **parameters: Any) -> list[dict[str, Any]]:
     """Return the whole list `member` of one of our paged operations."""
     found: list[dict[str, Any]] = []
     token = None
@@ -63,7 +65,7 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(text)
 
 
-def wait_for_task(client: Client, task_id: str, status: str, *, timeout_s: float) -> dict[str, Any]:
+def wait_for_task(client: "Client", task_id: str, status: str, *, timeout_s: float) -> dict[str, Any]:
     """Return the task once it is at `status` (RUNNING or STOPPED) or has stopped before; shows how far it is.
 
     Raises CliError after `timeout_s`.

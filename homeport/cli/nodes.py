@@ -12,7 +12,7 @@ from homeport.cli.output import age, mib, moment, print_json, print_table, say, 
 __all__ = ["nodes"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="List the hosts, or show one.")
 @click.argument("node", required=False)
 @click.option("--cluster", metavar="NAME", help="Only those of this cluster.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those that were deregistered lately.")

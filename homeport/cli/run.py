@@ -1,16 +1,18 @@
 """`homeport run`: starts tasks, from a task definition or straight from an image."""
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from homeport.cli.client import Client
 from homeport.cli.durations import DURATION
-from homeport.cli.errors import CliError, NotFound
+from homeport.cli.errors import CliError
 from homeport.cli.options import Command, Target, cluster_option, json_option, target_options
 from homeport.cli.output import print_json, say, short_id
 from homeport.cli.ps import ports, status_text
+
+if TYPE_CHECKING:
+    from homeport.cli.client import Client
 
 __all__ = ["one_off_definition", "overrides", "run"]
 
@@ -18,7 +20,7 @@ __all__ = ["one_off_definition", "overrides", "run"]
 _DEFAULT_MEMORY_MIB: Final = 256
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Run a task from a definition or an image.")
 @click.argument("what", metavar="TASKDEF|IMAGE")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND...]")
 @cluster_option
@@ -74,16 +76,15 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _definition(client: Client, reference: str) -> dict[str, Any] | None:
+def _definition(client: "Client", reference: str) -> dict[str, Any] | None:
     """Return the task definition of this name, or None if there is none and it can be an image."""
     try:
         found: dict[str, Any] = client.ecs("describe_task_definition", taskDefinition=reference)["taskDefinition"]
-    except NotFound:
+    except CliError as error:
+        # ECS's answer for a definition that doesn't exist.
+        if error.code == "ClientException" and not reference.startswith("arn:"):
+            return None
         raise
-    except CliError:
-        if reference.startswith("arn:"):
-            raise
-        return None
     return found if found["status"] == "ACTIVE" else None
 
 
@@ -159,7 +160,7 @@ def overrides(
     return {"containerOverrides": [{"name": container, **changes}]}
 
 
-def _register(client: Client, definition: dict[str, Any]) -> str:
+def _register(client: "Client", definition: dict[str, Any]) -> str:
     """Register a one-off definition, or take the family's newest revision if it says the same."""
     newest = _definition(client, definition["family"])
     if newest is not None:
@@ -174,7 +175,7 @@ def _register(client: Client, definition: dict[str, Any]) -> str:
 
 
 def _start(
-    client: Client, cluster: str, definition: str, count: int, changes: dict[str, Any] | None
+    client: "Client", cluster: str, definition: str, count: int, changes: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
     answer = client.ecs(
         "run_task", cluster=cluster, taskDefinition=definition, count=count, overrides=changes, startedBy="homeport run"
@@ -188,7 +189,7 @@ def _start(
 
 
 def _show(
-    client: Client, started: list[dict[str, Any]], options: dict[str, Any], *, as_json: bool
+    client: "Client", started: list[dict[str, Any]], options: dict[str, Any], *, as_json: bool
 ) -> list[dict[str, Any]]:
     from homeport.cli.logs import show_log
     from homeport.cli.lookup import find_task, wait_for_task

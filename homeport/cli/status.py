@@ -10,7 +10,7 @@ from homeport.cli.output import age, print_json
 __all__ = ["status"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Show how the installation is.")
 @target_options
 @json_option
 def status(target: Target, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from homeport.cli.ps import status_text
 __all__ = ["stop"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Stop tasks.")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", metavar="TEXT", help="Kept with the task as its stoppedReason.")
 @click.option("--wait", is_flag=True, help="Wait until they have stopped.")

@@ -11,7 +11,7 @@ from homeport.cli.ps import status_text
 __all__ = ["story"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Tell what happened to a task, and why.")
 @click.argument("task")
 @target_options
 @json_option

@@ -16,7 +16,7 @@ from homeport.cli.settings import UpSettings, read_config_file
 __all__ = ["up"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Start Homeport on this machine.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
