@@ -30,12 +30,13 @@ from controlplane.store.documents import decode_record, decode_story_line, decod
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
 from controlplane.store.retention import DEFAULT_RETENTION_S, PERIOD_S, prune_some
+from controlplane.store.waiting import finish
 from homeport.clock import Clock, SystemClock
 from homeport.errors import ConfigurationError
 from homeport.ids import TaskId
 from homeport.story import StoryLine
 
-__all__ = ["OnCommit", "SqliteJournal", "connect"]
+__all__ = ["OnCommit", "SqliteJournal", "connect", "lock_of", "restoring_mark_of"]
 
 T = TypeVar("T")
 
@@ -48,22 +49,21 @@ _log: Final = structlog.get_logger(__name__)
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 
+def lock_of(database: Path) -> Path:
+    """Return the path of a database's lock file."""
+    return database.with_suffix(".lock")
+
+
+def restoring_mark_of(database: Path) -> Path:
+    """Return the path of the file that exists while a backup is being put in place of a database."""
+    return database.with_suffix(".restoring")
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open a database in autocommit mode with the settings every connection of ours has."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
     connection.execute("PRAGMA synchronous = FULL")
     return connection
-
-
-async def _done(future: "asyncio.Future[None]") -> asyncio.CancelledError | None:
-    """Wait until `future` is done, come what may; return the cancel that came meanwhile, for the caller to raise."""
-    cancelled = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    return cancelled
 
 
 class _Batch:
@@ -122,7 +122,7 @@ class SqliteJournal:
         self.retention_s = retention_s
         self._clock = clock or SystemClock()
         self._on_commit = on_commit
-        self._lock = FileLock(path.with_suffix(".lock"))
+        self._lock = FileLock(lock_of(path))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
         self._write_connection: sqlite3.Connection | None = None
@@ -281,7 +281,7 @@ class SqliteJournal:
         self._wake.clear()
         began = self._clock.monotonic()
         written = asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch)
-        cancelled = await _done(written)
+        cancelled = await finish(written)
         self._writing = None
         cause = written.exception()
         if cause is not None:
@@ -311,6 +311,8 @@ class SqliteJournal:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()
+            if restoring_mark_of(self.path).exists():
+                raise ConfigurationError("a restore was interrupted; run `homeport restore` again")
             self.path.touch(mode=0o600)
             connection = self._write_connection = connect(self.path)
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
