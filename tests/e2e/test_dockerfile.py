@@ -41,7 +41,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 def _untagged() -> set[str]:
-    return set(run("docker", "images", "--filter=dangling=true", "--quiet", "--no-trunc").stdout.split())
+    """Return the untagged images that a build of this Dockerfile left: its stages, known by their environment."""
+    found = set(run("docker", "images", "--filter=dangling=true", "--quiet", "--no-trunc").stdout.split())
+    return {
+        image for image in found if any("HOMEPORT_DATA_DIR" in each for each in inspect(image)["Config"]["Env"] or ())
+    }
 
 
 @contextmanager
