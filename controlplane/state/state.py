@@ -49,7 +49,9 @@ class State:
         self.revision = revision
         self.clusters: Table[ClusterRecord] = Table()
         self.families: Table[FamilyRecord] = Table()
-        self.task_definitions: Table[TaskDefinitionRecord] = Table(family=lambda r: r.family, status=lambda r: r.status)
+        self.task_definitions: Table[TaskDefinitionRecord] = Table(
+            family=lambda r: r.family, status=lambda r: r.status, family_status=lambda r: (r.family, r.status)
+        )
         self.instances: Table[InstanceRecord] = Table(
             cluster=lambda r: r.cluster,
             cluster_status=lambda r: (r.cluster, r.status),
