@@ -40,6 +40,8 @@ class EngineInfo(_Fact, frozen=True):
     root_dir: str
     live_restore: bool
     log_drivers: tuple[str, ...] = ()
+    #: The newest Engine API it speaks.
+    api_version: str = "1.41"
 
 
 class ImageFacts(_Fact, frozen=True):

@@ -85,12 +85,16 @@ class DockerEngine:
 
     async def info(self) -> EngineInfo:
         """See Engine. Also learns how many cores the Engine has, which may not be this machine's."""
-        document = await self._transport.call("info", self._limits.info_s, lambda docker: docker.system.info())
+
+        async def act(docker: Docker) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            return await docker.system.info(), await docker.version()
+
+        document, version = await self._transport.call("info", self._limits.info_s, act)
         cores = int(document.get("NCPU") or 1)
         if cores != self._cores:
             self._cores = cores
             self._starts.resize(cores)
-        return facts.engine_info(document)
+        return facts.engine_info(document, version)
 
     async def image(self, reference: str) -> ImageFacts | None:
         """See Engine."""

@@ -49,8 +49,8 @@ def parse_time(text: str) -> float | None:
     return datetime.fromisoformat(text).timestamp()
 
 
-def engine_info(document: Mapping[str, Any]) -> EngineInfo:
-    """Read the answer of /info."""
+def engine_info(document: Mapping[str, Any], version: Mapping[str, Any]) -> EngineInfo:
+    """Read the answers of /info and /version."""
     return EngineInfo(
         version=document["ServerVersion"],
         os_type=document["OSType"],
@@ -61,6 +61,7 @@ def engine_info(document: Mapping[str, Any]) -> EngineInfo:
         root_dir=document["DockerRootDir"],
         live_restore=document.get("LiveRestoreEnabled", False),
         log_drivers=tuple((document.get("Plugins") or {}).get("Log") or ()),
+        api_version=version["ApiVersion"],
     )
 
 
