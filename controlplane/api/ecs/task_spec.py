@@ -253,8 +253,8 @@ def _check_limits(spec: TaskSpec) -> None:
             )
         if hard is not None and soft is not None and soft > hard:
             raise ClientException(
-                f"Invalid setting for container '{container.name}'. The 'memory' ({hard}) must be greater than or equal "
-                f"to 'memoryReservation' ({soft})."
+                f"Invalid setting for container '{container.name}'. The 'memory' ({hard}) must not be less than "
+                f"'memoryReservation' ({soft})."
             )
         if spec.memory_mib is not None and max(hard or 0, soft or 0) > spec.memory_mib:
             raise ClientException(

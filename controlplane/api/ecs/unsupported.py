@@ -45,7 +45,7 @@ _VOLUME: Final = {
 
 
 def refuse_unsupported(document: Document, overrides: Document) -> None:
-    """Raise ClientException, naming every member of a definition or its overrides that Homeport has no way to honour."""
+    """Raise ClientException, naming every member of a definition or its overrides that Homeport can't honour."""
     problems = [*_of_definition(document), *_of_overrides(overrides)]
     if problems:
         raise ClientException("Homeport can't run this task definition: " + "; ".join(problems) + ".")
@@ -85,7 +85,7 @@ def _members(document: Document, table: Mapping[str, str], where: str) -> Iterat
 
 
 def _says_something(value: object) -> bool:
-    """Tell whether a member asks for anything: empty structures, empty lists and false are the same as leaving it out."""
+    """Tell whether a member asks for anything: empty structures, empty lists and false are as good as nothing."""
     if isinstance(value, Mapping):
         return any(_says_something(inner) for inner in value.values())
     return bool(value)

@@ -1,0 +1,127 @@
+"""Launching tasks: a checked order becomes task records on hosts, with the first lines of their stories.
+
+RunTask and StartTask make a `Launch` of their requests and hand it over; a service scheduler can do the same. All
+of it runs in one transaction: the choice of a host, the check that it fits and the record that holds the resources are
+one event-loop turn, so no host is ever promised twice (invariant 4).
+"""
+
+import msgspec
+
+from controlplane.api.ecs.task_spec import build_spec, kept_logs
+from controlplane.api.registry import CALLER
+from controlplane.context import Context
+from controlplane.scheduling.filters import FITNESS, first_refusal
+from controlplane.scheduling.model import Candidate, Demand, Refusal, candidate_of
+from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
+from controlplane.state.state import Transaction
+from homeport.ids import TaskId, new_hex_id, new_uuid
+from homeport.spec import Resources, TaskSpec
+from homeport.status import Actor
+from homeport.story import StoryLine
+
+__all__ = ["Launch", "launch_on", "make_spec"]
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What all tasks of one order have in common."""
+
+    operation: str
+    cluster: str
+    definition: TaskDefinitionRecord
+    launch_type: str
+    group: str
+    capacity_provider: str = ""
+    started_by: str = ""
+    overrides: dict[str, object] = {}
+    enable_execute_command: bool = False
+    tags: dict[str, str] = {}
+
+
+def make_spec(context: Context, launch: Launch) -> TaskSpec:
+    """Make the spec of one more task, under new ids. Raises ApiError if the definition or overrides can't be used."""
+    return build_spec(
+        launch.definition,
+        launch.overrides,
+        arns=context.arns,
+        cluster=launch.cluster,
+        task_id=TaskId(new_hex_id(context.random)),
+        group=launch.group,
+        container_ids=[new_uuid(context.random) for _ in launch.definition.document["containerDefinitions"]],
+    )
+
+
+def launch_on(
+    context: Context,
+    transaction: Transaction,
+    launch: Launch,
+    demand: Demand,
+    instance: InstanceRecord,
+    spec: TaskSpec,
+    *,
+    why: str,
+) -> TaskRecord | Refusal:
+    """Put a task on a host, PENDING, if it fits there as things are now; else return why not. `why`: for the story."""
+    candidate = candidate_of(context.state, instance)
+    refusal = first_refusal(candidate, demand, FITNESS)
+    if refusal is not None:
+        return refusal
+    now = context.clock.now()
+    task = TaskRecord(
+        id=TaskId(spec.task_arn.rsplit("/", 1)[-1]),
+        cluster=launch.cluster,
+        spec=spec,
+        created_at=now,
+        launch_type=launch.launch_type,
+        capacity_provider=launch.capacity_provider,
+        instance_id=instance.id,
+        resources=demand.resources,
+        group=launch.group,
+        started_by=launch.started_by,
+        overrides=launch.overrides,
+        enable_execute_command=launch.enable_execute_command,
+        tags=launch.tags,
+    )
+    transaction.put(task)
+    for line in _first_lines(launch, candidate, demand.resources, why, now):
+        transaction.tell(task.id, line)
+    return task
+
+
+def _first_lines(launch: Launch, candidate: Candidate, asked: Resources, why: str, now: float) -> list[StoryLine]:
+    host = candidate.instance.facts.hostname or candidate.id
+    caller = f" by {CALLER.get()}" if CALLER.get() else ""
+    started_by = f", startedBy {launch.started_by}" if launch.started_by else ""
+    lines = [
+        StoryLine(
+            at=now,
+            event="accepted",
+            message=f"{launch.operation}{caller} of {launch.definition.name} in group {launch.group}{started_by}",
+            actor=Actor.API.value,
+        ),
+        StoryLine(
+            at=now,
+            event="placed",
+            message=f"Placed on {host}: {why}. {_room(candidate, asked)}",
+            actor=Actor.SCHEDULER.value,
+            host=host,
+        ),
+    ]
+    lines.extend(
+        StoryLine(
+            at=now,
+            event="logs-kept",
+            message="The log driver awslogs needs AWS; the container's output is kept on the host (homeport logs)",
+            actor=Actor.API.value,
+            container=name,
+        )
+        for name in kept_logs(launch.definition.document)
+    )
+    return lines
+
+
+def _room(candidate: Candidate, asked: Resources) -> str:
+    total, held = candidate.instance.facts.resources, candidate.load
+    return (
+        f"It asks for {asked.cpu_units} CPU units and {asked.memory_mib} MiB; "
+        f"{total.cpu_units - held.cpu_units} and {total.memory_mib - held.memory_mib} MiB were free"
+    )

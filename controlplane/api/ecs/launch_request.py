@@ -1,0 +1,112 @@
+"""What RunTask and StartTask ask for, checked member by member before anything is placed."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from controlplane.api.arguments import tags_of
+from controlplane.api.ecs.clusters import check_capacity_provider_strategy
+from controlplane.api.ecs.launch import Launch
+from controlplane.api.ecs.lookup import find_task_definition
+from controlplane.api.errors import ClientException, InvalidParameterException
+from controlplane.context import Context
+from controlplane.state.records import ClusterRecord, TaskDefinitionRecord
+
+__all__ = ["check_launch"]
+
+Document = Mapping[str, Any]
+
+#: FARGATE and FARGATE_SPOT both mean a Homeport host; they are ECS's own and need no association.
+_FARGATE_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
+#: What ECS assumes of a request that says nothing.
+_DEFAULT_LAUNCH_TYPE: Final = "EC2"
+
+_STARTED_BY: Final = re.compile(r"[A-Za-z0-9/_:.@+=\-]{0,128}")
+_GROUP: Final = re.compile(r"[A-Za-z0-9:/_.\-]{1,255}")
+_SERVICE_GROUP: Final = "service:"
+
+
+def check_launch(context: Context, request: Document, cluster: ClusterRecord, operation: str) -> Launch:
+    """Check a request and say what its tasks have in common.
+
+    Raises ClientException for a task definition that isn't there or isn't ACTIVE, InvalidParameterException for the
+    rest.
+    """
+    definition = _definition(context, request["taskDefinition"])
+    _refuse_networking(request)
+    launch_type, provider = _launch_type(request)
+    started_by = request.get("startedBy") or ""
+    if not _STARTED_BY.fullmatch(started_by):
+        raise InvalidParameterException(
+            "startedBy can have up to 128 letters, numbers, hyphens, underscores and the characters / : . @ + =."
+        )
+    return Launch(
+        operation=operation,
+        cluster=cluster.name,
+        definition=definition,
+        launch_type=launch_type,
+        capacity_provider=provider,
+        group=_group(request, definition),
+        started_by=started_by,
+        overrides=request.get("overrides") or {},
+        enable_execute_command=bool(request.get("enableExecuteCommand")),
+        tags=_tags(request, definition, cluster),
+    )
+
+
+def _definition(context: Context, reference: str) -> TaskDefinitionRecord:
+    definition = find_task_definition(context, reference)
+    if definition is None:
+        raise ClientException("TaskDefinition not found.")
+    if definition.status != "ACTIVE":
+        raise ClientException("TaskDefinition is inactive")
+    return definition
+
+
+def _refuse_networking(request: Document) -> None:
+    if any((request.get("networkConfiguration") or {}).values()):
+        raise InvalidParameterException(
+            "Network Configuration is not valid for the given networkMode of this task definition."
+        )
+    if request.get("volumeConfigurations"):
+        raise InvalidParameterException("volumeConfigurations isn't supported: Homeport attaches no EBS volumes.")
+
+
+def _launch_type(request: Document) -> tuple[str, str]:
+    """Return the launch type a task shows, and its capacity provider."""
+    launch_type = request.get("launchType")
+    strategy = request.get("capacityProviderStrategy") or []
+    if launch_type and strategy:
+        raise InvalidParameterException(
+            "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
+        )
+    if launch_type == "MANAGED_INSTANCES":
+        raise InvalidParameterException("launchType must be EC2, EXTERNAL or FARGATE, which all mean a Homeport host.")
+    if not strategy:
+        return launch_type or _DEFAULT_LAUNCH_TYPE, ""
+    check_capacity_provider_strategy(strategy, _FARGATE_PROVIDERS)
+    chosen = max(strategy, key=lambda item: (item.get("base") or 0, item.get("weight") or 0))
+    return "FARGATE", chosen["capacityProvider"]
+
+
+def _group(request: Document, definition: TaskDefinitionRecord) -> str:
+    group: str = request.get("group") or f"family:{definition.family}"
+    if not _GROUP.fullmatch(group):
+        raise InvalidParameterException(
+            "group can have up to 255 letters, numbers, hyphens, underscores and the characters : / and ."
+        )
+    if group.startswith(_SERVICE_GROUP):
+        raise InvalidParameterException("group can't begin with 'service:': those are the groups of services.")
+    return group
+
+
+def _tags(request: Document, definition: TaskDefinitionRecord, cluster: ClusterRecord) -> dict[str, str]:
+    """The task's tags: those given, on top of those propagated, and ECS's own."""
+    propagate = request.get("propagateTags")
+    if propagate == "SERVICE":
+        raise InvalidParameterException("propagateTags SERVICE can't be used with a task that no service starts.")
+    inherited = definition.tags if propagate == "TASK_DEFINITION" else {}
+    tags = tags_of(dict(request), existing=inherited)
+    if request.get("enableECSManagedTags"):
+        tags = {"aws:ecs:clusterName": cluster.name, **tags}
+    return tags

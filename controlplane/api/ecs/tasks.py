@@ -1,0 +1,271 @@
+"""Tasks: RunTask, StartTask, StopTask, DescribeTasks, ListTasks.
+
+A task is put in one transaction with its host and its story; the agent's session sees the commit and sends it on. From
+there the agent owns its status (`homeport.status`); the API only ever raises `desired` to STOPPED.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from controlplane.api import pagination
+from controlplane.api.ecs.launch import Launch, launch_on, make_spec
+from controlplane.api.ecs.launch_request import check_launch
+from controlplane.api.ecs.lookup import find_cluster
+from controlplane.api.ecs.placement import demand_of, failures_of
+from controlplane.api.ecs.residents import check_references, find_instance, find_task, instance_arn, task_arn
+from controlplane.api.ecs.views import failure, task_view
+from controlplane.api.errors import ApiError, ConflictException, InvalidParameterException
+from controlplane.api.registry import CALLER, Document, operation
+from controlplane.context import Context
+from controlplane.scheduling.model import Refusal, candidates_of
+from controlplane.scheduling.placement import place
+from controlplane.state.records import IdempotencyRecord, TaskRecord
+from homeport.ids import TaskId
+from homeport.reasons import STOPPED_BY_USER, trim
+from homeport.spec import Resources
+from homeport.status import Actor, DesiredStatus, StopCode, TaskStatus, check_edge
+from homeport.story import StoryLine
+
+__all__ = ["TOKEN_LIFETIME_S"]
+
+#: How long a clientToken is remembered, as in ECS.
+TOKEN_LIFETIME_S: Final = 24 * 3600
+_MAX_COUNT: Final = 10
+_MAX_INSTANCES: Final = 10
+_MAX_DESCRIBED: Final = 100
+
+_NO_INSTANCES: Final = "No Container Instances were found in your cluster."
+_TASK_NOT_FOUND: Final = "The referenced task was not found."
+
+
+@operation("ecs", "RunTask")
+def run_task(context: Context, request: Document) -> Any:
+    """Place up to 10 tasks. What can't be placed is in `failures`, host by host, with the reason."""
+    cluster = find_cluster(context, request.get("cluster"))
+    token = request.get("clientToken") or ""
+    _check_token(token)
+    fingerprint = _fingerprint(request)
+    if token and (known := _known(context, cluster.name, token)) is not None:
+        return _repeat(context, known, fingerprint)
+    launch = check_launch(context, request, cluster, "RunTask")
+    count = request.get("count", 1)
+    if not 1 <= count <= _MAX_COUNT:
+        raise InvalidParameterException(f"count must be between 1 and {_MAX_COUNT}, but was {count}.")
+    with context.state.transaction() as transaction:
+        tasks, refusals = _run(context, launch, request, count)
+        failures = failures_of(context, cluster.name, refusals)
+        if token and tasks:
+            transaction.put(
+                IdempotencyRecord(
+                    operation="RunTask",
+                    scope=cluster.name,
+                    token=token,
+                    fingerprint=fingerprint,
+                    at=context.clock.now(),
+                    result=tuple(task.id for task in tasks),
+                    failures=tuple(failures),
+                )
+            )
+    return {"tasks": [task_view(context, task, tags=True) for task in tasks], "failures": failures}
+
+
+def _run(context: Context, launch: Launch, request: Document, count: int) -> tuple[list[TaskRecord], Sequence[Refusal]]:
+    """Choose hosts and put the tasks there. Return them, and if they are fewer than asked for, the hosts' refusals."""
+    specs = [make_spec(context, launch) for _ in range(count)]
+    demand = demand_of(
+        launch.definition.document,
+        Resources.of_task(specs[0]),
+        group=launch.group,
+        constraints=request.get("placementConstraints") or (),
+        strategy=request.get("placementStrategy") or (),
+    )
+    candidates = candidates_of(context.state, launch.cluster)
+    if not candidates:
+        raise InvalidParameterException(_NO_INSTANCES)
+    placement = place(candidates, demand, count, context.random)
+    strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
+    why = f"chosen by {strategy} among {len(candidates)} hosts"
+    tasks = []
+    refusals = list(placement.refusals) if len(placement.chosen) < count else []
+    with context.state.transaction() as transaction:
+        for instance_id, spec in zip(placement.chosen, specs, strict=False):
+            instance = context.state.instances.get(instance_id)
+            assert instance is not None, "it was a candidate in this same turn"
+            outcome = launch_on(context, transaction, launch, demand, instance, spec, why=why)
+            if isinstance(outcome, Refusal):
+                refusals.append(outcome)
+            else:
+                tasks.append(outcome)
+    return tasks, refusals
+
+
+@operation("ecs", "StartTask")
+def start_task(context: Context, request: Document) -> Document:
+    """Start one task on each of up to 10 named hosts. Placement constraints don't apply: the caller has chosen."""
+    cluster = find_cluster(context, request.get("cluster"))
+    references = check_references(request["containerInstances"], what="Container instances", maximum=_MAX_INSTANCES)
+    launch = check_launch(context, request, cluster, "StartTask")
+    tasks, failures = [], []
+    with context.state.transaction() as transaction:
+        for reference in references:
+            instance = find_instance(context, cluster.name, reference)
+            if instance is None:
+                failures.append(failure(instance_arn(context, cluster.name, reference), "MISSING"))
+                continue
+            spec = make_spec(context, launch)
+            demand = demand_of(launch.definition.document, Resources.of_task(spec), group=launch.group)
+            why = "the caller named this host"
+            outcome = launch_on(context, transaction, launch, demand, instance, spec, why=why)
+            if isinstance(outcome, Refusal):
+                failures += failures_of(context, cluster.name, [outcome])
+            else:
+                tasks.append(outcome)
+    return {"tasks": [task_view(context, task, tags=True) for task in tasks], "failures": failures}
+
+
+# ---------------------------------------------------------------- idempotency
+
+
+def _check_token(token: str) -> None:
+    if len(token) > 64 or not all("!" <= character <= "~" for character in token):
+        raise InvalidParameterException("clientToken can have up to 64 characters in the ASCII range 33 to 126.")
+
+
+def _fingerprint(request: Document) -> str:
+    """A hash of all that a request says, less its token."""
+    said = {member: value for member, value in request.items() if member != "clientToken"}
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
+
+
+def _known(context: Context, cluster: str, token: str) -> IdempotencyRecord | None:
+    known = context.state.idempotency.get(f"RunTask/{cluster}/{token}")
+    if known is None or context.clock.now() - known.at >= TOKEN_LIFETIME_S:
+        return None
+    return known
+
+
+async def _repeat(context: Context, known: IdempotencyRecord, fingerprint: str) -> Document:
+    """Answer a request as the first time: the same tasks, as they are now."""
+    if known.fingerprint != fingerprint:
+        arns = ", ".join(context.arns.task(known.scope, task_id) for task_id in known.result)
+        raise ConflictException(
+            f"The provided clientToken is already in use with a different RunTask request, which started {arns}."
+        )
+    tasks = []
+    for task_id in known.result:
+        task = context.state.tasks.get(task_id)
+        if task is None:
+            task = await context.state.journal.archived_task(TaskId(task_id))
+        if task is not None:
+            tasks.append(task_view(context, task, tags=True))
+    return {"tasks": tasks, "failures": list(known.failures)}
+
+
+# ---------------------------------------------------------------- stopping
+
+
+@operation("ecs", "StopTask")
+def stop_task(context: Context, request: Document) -> Document:
+    """Ask for a task to be stopped. One that is on its way to STOPPED, or there, is returned as it is."""
+    cluster = find_cluster(context, request.get("cluster"))
+    task = find_task(context, cluster.name, request["task"])
+    if task is None:
+        raise InvalidParameterException(_TASK_NOT_FOUND)
+    if task.desired is not DesiredStatus.STOPPED:
+        task = _stop(context, task, request.get("reason") or STOPPED_BY_USER)
+    return {"task": task_view(context, task, tags=True)}
+
+
+def _stop(context: Context, task: TaskRecord, reason: str) -> TaskRecord:
+    now = context.clock.now()
+    stopping = replace(
+        task,
+        desired=DesiredStatus.STOPPED,
+        stop_code=task.stop_code or StopCode.USER_INITIATED,
+        stopped_reason=task.stopped_reason or trim(reason),
+        stopping_at=task.stopping_at or now,
+        version=task.version + 1,
+    )
+    if task.status is TaskStatus.PROVISIONING:
+        # No host knows of it: there is nothing to wait for.
+        check_edge(task.status, TaskStatus.STOPPED, Actor.API)
+        stopping = replace(stopping, status=TaskStatus.STOPPED, stopped_at=now)
+    caller = f" by {CALLER.get()}" if CALLER.get() else ""
+    line = StoryLine(at=now, event="stop-requested", message=f"StopTask{caller}: {trim(reason)}", actor=Actor.API.value)
+    with context.state.transaction() as transaction:
+        transaction.put(stopping)
+        transaction.tell(task.id, line)
+    return stopping
+
+
+# ---------------------------------------------------------------- looking
+
+
+@operation("ecs", "DescribeTasks")
+def describe_tasks(context: Context, request: Document) -> Document:
+    """Describe up to 100 tasks. STOPPED ones are there for about an hour, as in ECS; then they are MISSING."""
+    cluster = find_cluster(context, request.get("cluster"))
+    tags = "TAGS" in request.get("include", ())
+    tasks, failures = [], []
+    for reference in check_references(request["tasks"], what="Tasks", maximum=_MAX_DESCRIBED):
+        task = find_task(context, cluster.name, reference)
+        if task is None:
+            failures.append(failure(task_arn(context, cluster.name, reference), "MISSING"))
+        else:
+            tasks.append(task_view(context, task, tags=tags))
+    return {"tasks": tasks, "failures": failures}
+
+
+@operation("ecs", "ListTasks")
+def list_tasks(context: Context, request: Document) -> Document:
+    """List the ARNs of a cluster's tasks. Without desiredStatus those that should be running."""
+    cluster = find_cluster(context, request.get("cluster")).name
+    desired = DesiredStatus[request.get("desiredStatus") or "RUNNING"]
+    instance = None
+    if reference := request.get("containerInstance"):
+        instance = find_instance(context, cluster, reference)
+        if instance is None:
+            raise InvalidParameterException("The referenced container instance was not found.")
+    service = request.get("serviceName")
+    if service and not context.state.tasks.count("cluster_group", (cluster, _group_of(service))):
+        raise ApiError("Service not found.", code="ServiceNotFoundException")
+    tests: dict[str, Callable[[TaskRecord], bool]] = {
+        "desiredStatus": lambda task: task.cluster == cluster and task.desired is desired,
+        "containerInstance": lambda task: instance is not None and task.instance_id == instance.id,
+        "serviceName": lambda task: task.group == _group_of(request["serviceName"]),
+        "startedBy": lambda task: task.started_by == request["startedBy"],
+        "family": lambda task: task.spec.family == request["family"],
+        "launchType": lambda task: task.launch_type == request["launchType"],
+    }
+    wanted = [test for member, test in tests.items() if member == "desiredStatus" or request.get(member)]
+    records = _narrowest(context, cluster, desired, request, None if instance is None else instance.id)
+    page = pagination.take(
+        (task for task in records if all(test(task) for test in wanted)), request, key=lambda task: task.key
+    )
+    return {"taskArns": [task.spec.task_arn for task in page.items], **page.more}
+
+
+def _narrowest(
+    context: Context, cluster: str, desired: DesiredStatus, request: Document, instance_id: str | None
+) -> Iterator[TaskRecord]:
+    """Read the page's records from the index that has the fewest to offer."""
+    indexes: dict[str, Any] = {"cluster_desired": (cluster, desired)}
+    if instance_id is not None:
+        indexes["instance"] = instance_id
+    if request.get("serviceName"):
+        indexes["cluster_group"] = (cluster, _group_of(request["serviceName"]))
+    if request.get("startedBy"):
+        indexes["cluster_started_by"] = (cluster, request["startedBy"])
+    if request.get("family"):
+        indexes["cluster_family"] = (cluster, request["family"])
+    table = context.state.tasks
+    index = min(indexes, key=lambda name: table.count(name, indexes[name]))
+    return table.page(index, indexes[index], after=pagination.after(request))
+
+
+def _group_of(service: str) -> str:
+    return "service:" + service.rsplit("/", 1)[-1]

@@ -1,0 +1,252 @@
+"""Records as the ECS API shows them: tasks and container instances. Rendering only: nothing is decided here."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from controlplane.api.arguments import render_tags
+from controlplane.context import Context
+from controlplane.state.presence import Presence
+from controlplane.state.records import InstanceRecord, TaskRecord
+from homeport.protocol import ContainerReport, NetworkBinding
+from homeport.spec import ContainerSpec, Resources
+from homeport.status import ContainerStatus, HealthStatus
+
+__all__ = ["failure", "instance_view", "task_view"]
+
+Document = dict[str, Any]
+
+#: The attributes of its host that a task shows as its own.
+_TASK_ATTRIBUTES: Final = ("ecs.cpu-architecture",)
+_ZONE: Final = "ecs.availability-zone"
+
+
+def failure(arn: str, reason: str, detail: str | None = None) -> dict[str, str]:
+    """One entry of an answer's `failures`."""
+    return {"arn": arn, "reason": reason} if detail is None else {"arn": arn, "reason": reason, "detail": detail}
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def task_view(context: Context, task: TaskRecord, *, tags: bool) -> Document:
+    """A `Task`. `tags`: show them (in Describe* only if the request includes TAGS)."""
+    instance = None if task.instance_id is None else context.state.instances.get(task.instance_id)
+    attributes = {} if instance is None else instance.all_attributes
+    return {
+        "attachments": [],
+        "attributes": [{"name": name, "value": attributes[name]} for name in _TASK_ATTRIBUTES if name in attributes],
+        "clusterArn": context.arns.cluster(task.cluster),
+        "containers": _containers(task),
+        "cpu": str(_task_cpu(task)),
+        "memory": str(_task_memory(task)),
+        "createdAt": task.created_at,
+        "desiredStatus": task.desired.name,
+        "enableExecuteCommand": task.enable_execute_command,
+        "group": task.group,
+        "healthStatus": task.health.value,
+        "inferenceAccelerators": [],
+        "lastStatus": task.status.name,
+        "launchType": task.launch_type,
+        "overrides": _overrides(task),
+        "tags": render_tags(task.tags) if tags else [],
+        "taskArn": task.spec.task_arn,
+        "taskDefinitionArn": context.arns.task_definition(task.spec.family, task.spec.revision),
+        "version": task.version,
+        **_placed(context, task, attributes),
+        **_told(task),
+    }
+
+
+def _placed(context: Context, task: TaskRecord, attributes: dict[str, str]) -> Document:
+    """What is there once a task has a host."""
+    if task.instance_id is None:
+        return {}
+    view: Document = {"containerInstanceArn": context.arns.container_instance(task.cluster, task.instance_id)}
+    if zone := attributes.get(_ZONE):
+        view["availabilityZone"] = zone
+    presence = context.state.presence.of(task.instance_id)
+    if presence is not None:
+        view["connectivity"] = "CONNECTED" if presence.connected else "DISCONNECTED"
+        view["connectivityAt"] = presence.since
+    return view
+
+
+def _told(task: TaskRecord) -> Document:
+    """Members that are left out while they have no value."""
+    members = {
+        "pullStartedAt": task.pull_started_at,
+        "pullStoppedAt": task.pull_stopped_at,
+        "startedAt": task.started_at,
+        "startedBy": task.started_by or None,
+        "capacityProviderName": task.capacity_provider or None,
+        "stoppingAt": task.stopping_at,
+        "executionStoppedAt": task.execution_stopped_at,
+        "stoppedAt": task.stopped_at,
+        "stopCode": None if task.stop_code is None else task.stop_code.value,
+        "stoppedReason": task.stopped_reason,
+    }
+    return {member: value for member, value in members.items() if value is not None}
+
+
+def _task_cpu(task: TaskRecord) -> int:
+    if task.spec.cpu_units is not None:
+        return task.spec.cpu_units
+    return sum(container.cpu_units for container in task.spec.containers)
+
+
+def _task_memory(task: TaskRecord) -> int:
+    """The task's memory; without one of its own the sum over its containers, limits before reservations as in ECS."""
+    if task.spec.memory_mib is not None:
+        return task.spec.memory_mib
+    return sum(c.memory_mib or c.memory_reservation_mib or 0 for c in task.spec.containers)
+
+
+def _overrides(task: TaskRecord) -> Document:
+    """The overrides as given, with an entry for every container, as ECS shows them."""
+    given = {override["name"]: override for override in task.overrides.get("containerOverrides", ())}
+    return {
+        **task.overrides,
+        "containerOverrides": [
+            given.get(container.name, {"name": container.name}) for container in task.spec.containers
+        ],
+        "inferenceAcceleratorOverrides": [],
+    }
+
+
+def _containers(task: TaskRecord) -> list[Document]:
+    """All containers of the spec, whether or not the agent has begun with them."""
+    reports = {report.name: report for report in task.containers}
+    return [_container(task, container, reports.get(container.name)) for container in task.spec.containers]
+
+
+def _container(task: TaskRecord, spec: ContainerSpec, report: ContainerReport | None) -> Document:
+    status = ContainerStatus.PENDING if report is None else report.status
+    health = HealthStatus.UNKNOWN if report is None else report.health or HealthStatus.UNKNOWN
+    view: Document = {
+        "containerArn": spec.container_arn,
+        "cpu": str(spec.cpu_units),
+        "healthStatus": health.value,
+        "image": spec.image,
+        "lastStatus": status.ecs_name,
+        "managedAgents": [],
+        "name": spec.name,
+        "networkBindings": [] if report is None else [_binding(binding) for binding in report.bindings],
+        "networkInterfaces": [],
+        "taskArn": task.spec.task_arn,
+    }
+    if spec.memory_mib is not None:
+        view["memory"] = str(spec.memory_mib)
+    if spec.memory_reservation_mib is not None:
+        view["memoryReservation"] = str(spec.memory_reservation_mib)
+    if report is None:
+        return view
+    told = {
+        "runtimeId": report.runtime_id,
+        "imageDigest": report.image_digest,
+        "exitCode": report.exit_code,
+        "reason": report.reason,
+    }
+    return view | {member: value for member, value in told.items() if value is not None}
+
+
+def _binding(binding: NetworkBinding) -> Document:
+    return {
+        "bindIP": binding.bind_ip,
+        "containerPort": binding.container_port,
+        "hostPort": binding.host_port,
+        "protocol": binding.protocol,
+    }
+
+
+# ---------------------------------------------------------------- container instances
+
+
+def instance_view(context: Context, instance: InstanceRecord, *, tags: bool, health: bool = False) -> Document:
+    """A `ContainerInstance`. `tags`, `health`: what a Describe* request may include."""
+    state = context.state
+    presence = state.presence.of(instance.id)
+    version = {"agentVersion": instance.facts.agent_version}
+    if instance.facts.docker_version:
+        version["dockerVersion"] = instance.facts.docker_version
+    view: Document = {
+        "agentConnected": presence is not None and presence.connected,
+        "attachments": [],
+        "attributes": [_attribute(name, value) for name, value in sorted(instance.all_attributes.items())],
+        "containerInstanceArn": context.arns.container_instance(instance.cluster, instance.id),
+        "pendingTasksCount": state.tasks.count("instance_phase", (instance.id, "pending")),
+        "registeredAt": instance.registered_at,
+        "registeredResources": _resources(instance.facts.resources),
+        "remainingResources": _resources(_remaining(context, instance)),
+        "runningTasksCount": state.tasks.count("instance_phase", (instance.id, "running")),
+        "status": instance.status,
+        "tags": render_tags(instance.tags) if tags else [],
+        "version": instance.version,
+        "versionInfo": version,
+    }
+    if instance.status_reason:
+        view["statusReason"] = instance.status_reason
+    if health:
+        view["healthStatus"] = _health(presence)
+    return view
+
+
+def _attribute(name: str, value: str) -> dict[str, str]:
+    return {"name": name, "value": value} if value else {"name": name}
+
+
+def _remaining(context: Context, instance: InstanceRecord) -> Resources:
+    """What is left for new tasks; like ECS, PORTS lists what is taken."""
+    total, held = instance.facts.resources, context.state.load.of(instance.id)
+    return Resources(
+        cpu_units=max(total.cpu_units - held.cpu_units, 0),
+        memory_mib=max(total.memory_mib - held.memory_mib, 0),
+        gpus=max(total.gpus - held.gpus, 0),
+        ports=total.ports | frozenset(held.ports),
+    )
+
+
+def _resources(resources: Resources) -> list[Document]:
+    return [
+        _integer("CPU", resources.cpu_units),
+        _integer("MEMORY", resources.memory_mib),
+        _ports("PORTS", (number for protocol, number in resources.ports if protocol == "tcp")),
+        _ports("PORTS_UDP", (number for protocol, number in resources.ports if protocol == "udp")),
+    ]
+
+
+def _integer(name: str, value: int) -> Document:
+    return {"name": name, "type": "INTEGER", "doubleValue": 0.0, "longValue": 0, "integerValue": value}
+
+
+def _ports(name: str, numbers: Iterable[int]) -> Document:
+    return {
+        "name": name,
+        "type": "STRINGSET",
+        "doubleValue": 0.0,
+        "longValue": 0,
+        "integerValue": 0,
+        "stringSetValue": [str(number) for number in sorted(numbers)],
+    }
+
+
+def _health(presence: Presence | None) -> Document:
+    """`healthStatus`. ECS has no type for a full disk: it shows as an impaired container runtime, with its reason."""
+    if presence is None:
+        return {"overallStatus": "INSUFFICIENT_DATA", "details": []}
+    details = [_check(presence, "AGENT_CONNECTIVITY", presence.since, [] if presence.connected else ["disconnected"])]
+    if presence.conditions:
+        problems = [f"{condition.type}: {condition.reason or 'impaired'}" for condition in presence.impaired]
+        since = max(condition.since for condition in presence.conditions)
+        details.append(_check(presence, "CONTAINER_RUNTIME", since, problems))
+    overall = "OK" if all(detail["status"] == "OK" for detail in details) else "IMPAIRED"
+    return {"overallStatus": overall, "details": details}
+
+
+def _check(presence: Presence, kind: str, since: float, problems: list[str]) -> Document:
+    detail: Document = {
+        "type": kind,
+        "status": "IMPAIRED" if problems else "OK",
+        "lastUpdated": presence.last_seen_at,
+        "lastStatusChange": since,
+    }
+    return detail | ({"statusReason": "; ".join(problems)} if problems else {})
