@@ -90,6 +90,11 @@ class State:
         self._watches: list[Watch] = []
         self._open: Transaction | None = None
 
+    @property
+    def tables(self) -> tuple[Table[Any], ...]:
+        """All tables."""
+        return tuple(self._tables.values())
+
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """Change the state atomically. No await inside. If the block raises, the state is as it was before.

@@ -11,13 +11,13 @@ from sortedcontainers import SortedDict, SortedList
 
 from controlplane.state.records import Record
 
-__all__ = ["Table"]
+__all__ = ["LARGE_BUCKET", "Table"]
 
 R = TypeVar("R", bound=Record)
 
 #: A bucket with more keys is a SortedList (cheap to change at any size), one with fewer a plain list (a fraction of the
 #: memory: most buckets of "tasks by host" hold a handful).
-_LARGE: Final = 1000
+LARGE_BUCKET: Final = 1000
 
 
 class _Index(Generic[R]):
@@ -43,7 +43,7 @@ class _Index(Generic[R]):
             self._buckets[value] = [key]
         elif isinstance(bucket, list):
             insort(bucket, key)
-            if len(bucket) > _LARGE:
+            if len(bucket) > LARGE_BUCKET:
                 self._buckets[value] = SortedList(bucket)
         else:
             bucket.add(key)
@@ -69,8 +69,17 @@ class _Index(Generic[R]):
     def count(self, value: Hashable) -> int:
         return len(self._buckets.get(value, ()))
 
-    def values(self) -> Iterable[Hashable]:
-        return self._buckets.keys()
+    def contents(self) -> dict[Hashable, list[str]]:
+        return {value: list(bucket) for value, bucket in self._buckets.items()}
+
+    def validate(self, name: str, records: Iterable[R]) -> None:
+        """Raise AssertionError unless this is the index of `records`, which are in key order."""
+        expected: dict[Hashable, list[str]] = {}
+        for record in records:
+            value = self._value_of(record)
+            if value is not None:
+                expected.setdefault(value, []).append(record.key)
+        assert self.contents() == expected, f"the index {name!r} is wrong: {self.contents()} instead of {expected}"
 
 
 class _Tally(Generic[R]):
@@ -87,6 +96,11 @@ class _Tally(Generic[R]):
                 self.counts[value] += sign
                 if not self.counts[value]:
                     del self.counts[value]
+
+    def validate(self, name: str, records: Iterable[R]) -> None:
+        """Raise AssertionError unless this is the tally of `records`."""
+        expected = Counter(map(self._value_of, records))
+        assert self.counts == expected, f"the tally {name!r} is wrong: {self.counts} instead of {expected}"
 
 
 class Table(Generic[R]):
@@ -154,3 +168,11 @@ class Table(Generic[R]):
         for tally in self._tallies.values():
             tally.change(old, new)
         return old
+
+    def validate(self) -> None:
+        """Raise AssertionError unless every index and tally is what the records give. Scans the table; for tests."""
+        assert all(key == record.key for key, record in self._records.items()), "a record is under another one's key"
+        for name, index in self._indexes.items():
+            index.validate(name, self)
+        for name, tally in self._tallies.items():
+            tally.validate(name, self)
