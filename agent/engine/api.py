@@ -5,7 +5,7 @@ container, stop of a stopped one and remove of a missing one return quietly). Ev
 `limits.py` and raises only what `errors.py` names. On cancel a verb stops waiting; its effect may still happen.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -155,8 +155,8 @@ class Engine(Protocol):
 
     def logs(
         self, container_id: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
-    ) -> AsyncIterator[LogLine]:
-        """Yield a container's log lines."""
+    ) -> AsyncGenerator[LogLine]:
+        """Yield a container's log lines. Close the generator to stop early."""
         ...
 
     async def create_volume(

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -385,7 +385,7 @@ class FakeEngine:
 
     async def logs(
         self, container_id: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine]:
         """See Engine."""
         if not self._up.is_set():
             raise EngineUnavailable("Cannot connect to the Docker daemon")
