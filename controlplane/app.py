@@ -31,6 +31,7 @@ from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
 from controlplane.state.state import load_state
+from controlplane.store.backup_route import backup_routes
 from controlplane.store.sqlite import SqliteJournal
 from homeport import __version__
 from homeport.clock import Clock, SystemClock
@@ -83,6 +84,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             *metrics.routes(state),
             *install_routes(endpoints, paths.root / "wheels"),
             *health_routes(state),
+            *backup_routes(front_door, state, paths, clock),
         ]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())

@@ -19,6 +19,7 @@ from controlplane.config import (
     parse_listener,
 )
 from controlplane.store.api import JournalError
+from controlplane.store.commands import backup_command, restore_command
 from homeport import __version__
 from homeport.daemon import EXIT_CONFIG, configure_logging, run_until_signalled
 from homeport.errors import ConfigurationError, leaves
@@ -106,6 +107,9 @@ def _config(options: dict[str, Any]) -> ControlPlaneConfig:
         stopped_task_retention_s=options["stopped_task_retention"],
     )
 
+
+main.add_command(backup_command)
+main.add_command(restore_command)
 
 if __name__ == "__main__":
     main()

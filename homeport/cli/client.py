@@ -113,8 +113,8 @@ class Client:
             return int(self._http(_CONNECT_TIMEOUT_S).send(request.prepare()).status_code)
 
     def download(self, path: str) -> Iterator[bytes]:
-        """POST to a path, signed, and yield the body of the answer in pieces. Raises CliError."""
-        response = self._send("POST", path, body=b"", stream=True, timeout_s=None)
+        """GET a path, signed, and yield the body of the answer in pieces. Raises CliError."""
+        response = self._send("GET", path, stream=True, timeout_s=None)
         if response.status_code != 200:
             self._json(response)
         with self._translated():

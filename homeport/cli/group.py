@@ -4,6 +4,7 @@ import click
 
 from homeport import __version__
 from homeport.cli.addnode import add_node
+from homeport.cli.backup import backup, restore
 from homeport.cli.drain import drain
 from homeport.cli.env import env
 from homeport.cli.login import login
@@ -32,5 +33,5 @@ def cli() -> None:
     """
 
 
-for _command in (up, env, login, status, nodes, add_node, drain, ps, run, stop, logs, story, version):
+for _command in (up, env, login, status, nodes, add_node, drain, ps, run, stop, logs, story, backup, restore, version):
     cli.add_command(_command)

@@ -28,6 +28,13 @@ _CONNECTED_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 
 
+class _Identity(msgspec.Struct, frozen=True):
+    """What `identity.json` of the agent tells us (`agent.identity.Identity`); all empty if it hasn't joined."""
+
+    instance_id: str = ""
+    servers: tuple[str, ...] = ()
+
+
 class Installation:
     """The two daemons of one machine. `start` returns when both are up; they run in the TaskGroup it is given."""
 
@@ -51,8 +58,9 @@ class Installation:
         if self._settings.agent:
             await self._join(endpoint)
             group.create_task(self.agent.run())
-            await self._agent_connected()
+            node = await self._agent_connected()
             self.agent.established = True
+            self._say(f"agent: this machine is the node {node['id'][:12]}, on Docker {node['dockerVersion']}")
         return endpoint
 
     # ---------------------------------------------------------------- commands
@@ -126,18 +134,22 @@ class Installation:
 
     def _answers(self) -> bool:
         try:
-            return self._client().get("/readyz") == 200
+            return self.client().get("/readyz") == 200
         except CliError:
             return False
 
-    def _client(self) -> Client:
+    def client(self) -> Client:
+        """Return a client of the control plane, once it has been started."""
         return Client(from_data_dir(self._settings.data_dir))
 
     async def _join(self, endpoint: EndpointFile) -> None:
-        """Make this machine a host of the control plane, unless it is one."""
-        if AgentDir(self._settings.data_dir).identity.exists():
+        """Make this machine a host of the control plane, unless it is one.
+
+        Joining again keeps the host's key: if the control plane knows it, it stays the same container instance.
+        """
+        if await asyncio.to_thread(self._has_joined, endpoint):
             return
-        activation = await asyncio.to_thread(lambda: self._client().own("JoinCommand", description="homeport up"))
+        activation = await asyncio.to_thread(lambda: self.client().own("JoinCommand", description="homeport up"))
         command = [
             *self._agent("join"),
             *("--server", endpoint.local_url),
@@ -153,12 +165,13 @@ class Installation:
             lines = output.decode(errors="replace").strip().splitlines() or [""]
             raise ChildFailed("joining this machine", process.returncode, lines[-1])
 
-    async def _agent_connected(self) -> None:
+    async def _agent_connected(self) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_CONNECTED_TIMEOUT_S):
                 while True:
-                    if await asyncio.to_thread(self._connected):
-                        return
+                    node = await asyncio.to_thread(lambda: self._node(self._identity()))
+                    if node is not None and node["connected"]:
+                        return node
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise CliError(
@@ -168,19 +181,24 @@ class Installation:
                 else f"{self._settings.data_dir}/agent.log says why.",
             ) from None
 
-    def _connected(self) -> bool:
+    def _has_joined(self, endpoint: EndpointFile) -> bool:
+        """Tell whether the agent would find the control plane where it is now, and be known there."""
         identity = self._identity()
-        found = self._client().ecs(
-            "describe_container_instances",
-            cluster=identity["cluster"],
-            containerInstances=[identity["instance_id"]],
-        )["containerInstances"]
-        return bool(found and found[0]["agentConnected"])
+        return endpoint.local_url in identity.servers and self._node(identity) is not None
 
-    def _identity(self) -> dict[str, Any]:
-        content = AgentDir(self._settings.data_dir).identity.read_bytes()
-        identity: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
-        return identity
+    def _node(self, identity: "_Identity") -> dict[str, Any] | None:
+        """Return this machine as the control plane sees it; None if it isn't (or no longer) one of its hosts."""
+        if not identity.instance_id:
+            return None
+        nodes: list[dict[str, Any]] = self.client().own("DescribeNodes", node=identity.instance_id)["nodes"]
+        return nodes[0] if nodes else None
+
+    def _identity(self) -> "_Identity":
+        try:
+            content = AgentDir(self._settings.data_dir).identity.read_bytes()
+            return msgspec.json.decode(content, type=_Identity)
+        except (OSError, msgspec.MsgspecError):
+            return _Identity()
 
 
 def _listening(endpoint: EndpointFile) -> str:

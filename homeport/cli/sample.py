@@ -1,13 +1,261 @@
-"""`homeport up --sample`: a small web container to play with, and what to try next."""
+"""`homeport up --sample`: a small web container to play with, and what to try next.
 
-from typing import TYPE_CHECKING
+Doing it again finds what is there: the same definitions, and the task if it still runs.
+"""
 
-if TYPE_CHECKING:
-    from homeport.cli.installation import Installation
-    from homeport.cli.settings import UpSettings
+import asyncio
+import os
+import shlex
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
 
-__all__ = ["show_sample"]
+import click
+
+from homeport.cli.client import Client
+from homeport.cli.errors import CliError
+from homeport.cli.installation import Installation
+from homeport.cli.output import short_id
+from homeport.cli.settings import UpSettings
+
+__all__ = ["SAMPLE_IMAGE", "free_port", "job_definition", "next_steps", "show_sample", "web_definition"]
+
+SAMPLE_IMAGE: Final = "homeport/sample:1"
+_WEB: Final = "sample-web"
+_JOB: Final = "sample-job"
+_STARTED_BY: Final = "homeport up --sample"
+#: The first of these that is free becomes the sample's port, and stays it.
+_PORTS: Final = range(8080, 8180)
+_CONTAINER_PORT: Final = 8080
+_START_TIMEOUT_S: Final = 120.0
+_POLL_S: Final = 0.2
 
 
-async def show_sample(settings: "UpSettings", installation: "Installation") -> None:
-    """Run the sample task unless it runs, and print what to try."""
+def web_definition(host_port: int) -> dict[str, Any]:
+    """Return the sample web container as RegisterTaskDefinition takes it.
+
+    The host port is fixed, so that the URL stays when the container is restarted. 60 s is ECS's least restart period.
+    """
+    return {
+        "family": _WEB,
+        "containerDefinitions": [
+            {
+                "name": "web",
+                "image": SAMPLE_IMAGE,
+                "essential": True,
+                "cpu": 64,
+                "memory": 64,
+                "portMappings": [{"containerPort": _CONTAINER_PORT, "hostPort": host_port, "protocol": "tcp"}],
+                "environment": [{"name": "GREETING", "value": "Hello"}],
+                "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60},
+                "healthCheck": {
+                    "command": ["CMD-SHELL", f"wget -q -O /dev/null http://127.0.0.1:{_CONTAINER_PORT}/"],
+                    "interval": 5,
+                    "timeout": 3,
+                    "retries": 3,
+                },
+                "stopTimeout": 5,
+            }
+        ],
+    }
+
+
+def job_definition() -> dict[str, Any]:
+    """Return a task that counts to ten and ends, for trying RunTask: it takes no port, so any number can run."""
+    script = "for i in 1 2 3 4 5 6 7 8 9 10; do echo counting $i; sleep 1; done"
+    container = {"name": "job", "image": SAMPLE_IMAGE, "essential": True, "cpu": 64, "memory": 32}
+    return {"family": _JOB, "containerDefinitions": [{**container, "command": ["sh", "-c", script]}]}
+
+
+def free_port(ports: range = _PORTS) -> int:
+    """Return the first port of `ports` that nothing listens on. Raises CliError if there is none."""
+    for port in ports:
+        with closing(socket.socket()) as probe:
+            try:
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - only tried
+            except OSError:
+                continue
+            return port
+    raise CliError(f"No port from {ports.start} to {ports.stop - 1} is free for the sample.")
+
+
+async def show_sample(settings: UpSettings, installation: Installation, *, say: Callable[[str], None]) -> None:
+    """Run the sample task unless it runs, wait until it does, and print what to try.
+
+    A sample that doesn't start is told about, and stops nothing.
+    """
+    client = installation.client()
+    try:
+        task_id = await asyncio.to_thread(_ensure_running, client)
+        say(f"sample: starting the task {short_id(task_id)}")
+        task = await _running(client, task_id, say)
+    except CliError as error:
+        say(f"sample: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        return
+    for line in next_steps(
+        task,
+        homeport=_own_command(),
+        data_dir=_shown(settings.data_dir),
+        agent_pid=installation.agent.pid,
+        control_plane_pid=installation.control_plane.pid,
+        has_aws=shutil.which("aws") is not None,
+    ):
+        click.echo(line, err=True)
+
+
+def _ensure_running(client: Client) -> str:
+    """Register the definitions if they are missing, and start the web task unless one is alive. Return its id."""
+    _registered(client, job_definition())
+    tasks = client.own("FindTasks", cluster="default", maxResults=1000)["tasks"]
+    for task in tasks:
+        family = task["taskDefinition"].rpartition(":")[0]
+        if family == _WEB and task["desiredStatus"] == "RUNNING" and task["lastStatus"] != "STOPPED":
+            return str(task["id"])
+    newest = _newest(client, _WEB)
+    port = newest["containerDefinitions"][0]["portMappings"][0]["hostPort"] if newest else None
+    if port is None or not _is_free(port):
+        port = free_port()
+    definition = _registered(client, web_definition(port))
+    answer = client.ecs("run_task", taskDefinition=definition, startedBy=_STARTED_BY)
+    if not answer["tasks"]:
+        reasons = ", ".join(str(failure.get("reason")) for failure in answer["failures"])
+        raise CliError(f"The task can't be placed: {reasons}.", hint="`homeport nodes` shows what the host has left.")
+    return str(answer["tasks"][0]["taskArn"].rsplit("/", 1)[-1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        return free_port(range(port, port + 1)) == port
+    except CliError:
+        return False
+
+
+def _newest(client: Client, family: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = client.ecs("describe_task_definition", taskDefinition=family)["taskDefinition"]
+    except CliError as error:
+        if error.code == "ClientException":
+            return None
+        raise
+    return found
+
+
+def _registered(client: Client, definition: dict[str, Any]) -> str:
+    """Return the ARN of the family's newest revision if it says what `definition` says, else register it."""
+    newest = _newest(client, definition["family"])
+    (wanted,) = definition["containerDefinitions"]
+    if newest is not None and _covers(newest["containerDefinitions"][0], wanted):
+        return str(newest["taskDefinitionArn"])
+    return str(client.ecs("register_task_definition", **definition)["taskDefinition"]["taskDefinitionArn"])
+
+
+def _covers(found: Any, wanted: Any) -> bool:
+    """Tell whether `found` has everything that `wanted` has; defaults that were filled in don't count."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_covers(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(_covers(one, other) for one, other in zip(found, wanted, strict=True))
+        )
+    return bool(found == wanted)
+
+
+async def _running(client: Client, task_id: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the task once it runs, and say what happens meanwhile. Raises CliError if it stops or takes too long."""
+    told = 0
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while True:
+                answer = await asyncio.to_thread(lambda: client.own("DescribeStory", task=task_id))
+                for line in answer["lines"][told:]:
+                    say(f"sample: {line['message']}")
+                told = len(answer["lines"])
+                task: dict[str, Any] = answer["task"]
+                if task["lastStatus"] == "RUNNING":
+                    return task
+                if task["lastStatus"] == "STOPPED":
+                    raise CliError(
+                        f"The task {short_id(task_id)} stopped: {task['stoppedReason']}",
+                        hint=f"The image {SAMPLE_IMAGE} is made by scripts/sample-image; `make up` sees to it.",
+                    )
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        raise CliError(
+            f"The task {short_id(task_id)} doesn't run yet after {_START_TIMEOUT_S:g} s.",
+            hint=f"See why: {_own_command()} story {short_id(task_id)}",
+        ) from None
+
+
+# ---------------------------------------------------------------- what to try
+
+
+def next_steps(
+    task: dict[str, Any],
+    *,
+    homeport: str,
+    data_dir: str,
+    agent_pid: int | None,
+    control_plane_pid: int | None,
+    has_aws: bool,
+) -> list[str]:
+    """Return the lines that tell a beginner what runs and what to try; each command works when it is pasted."""
+    task_id = short_id(task["id"])
+    container = task["containers"][0]
+    url = f"http://127.0.0.1:{container['ports'][0]['hostPort']}/"
+    runtime_id = (container["runtimeId"] or "CONTAINER")[:12]
+    place = "" if data_dir == ".homeport" else f" --data-dir {shlex.quote(data_dir)}"
+
+    def step(command: str, what: str) -> str:
+        return f"    {command:<62}  # {what}"
+
+    aws = "" if has_aws else "   (the AWS CLI isn't installed here; Debian and Ubuntu: apt-get install awscli)"
+    return [
+        "",
+        f"  A web container runs: {url}",
+        "",
+        "  Try these in another terminal, in this directory:",
+        "",
+        step(f"curl {url}", "ask the container"),
+        step(f"{homeport} ps{place}", "what runs"),
+        step(f"{homeport} nodes{place}", "where it can run: this machine"),
+        step(f"{homeport} story {task_id}{place}", "what happened to the task, and why"),
+        step(f"{homeport} logs {task_id}{place}", "what it wrote"),
+        "",
+        f"  With the AWS CLI:{aws}",
+        "",
+        step(f"{homeport} login --data-dir {shlex.quote(data_dir)}", "once: writes the AWS profile `homeport`"),
+        step("AWS_PROFILE=homeport aws ecs list-clusters", "the stock AWS CLI talks to this machine"),
+        step(f"AWS_PROFILE=homeport aws ecs run-task --task-definition {_JOB}", "another container, for 10 seconds"),
+        step(f"{homeport} ps -a{place}", "it stops by itself, with exit code 0"),
+        "",
+        "  Break things:",
+        "",
+        step(f"docker kill {runtime_id}", "it comes back, once it had run for a minute"),
+        step(f"kill -9 {agent_pid or 'AGENT_PID'}", "the agent: containers run on, it is started again"),
+        step(f"kill -9 {control_plane_pid or 'PID'}", "the control plane: nothing is forgotten"),
+        "",
+        f"  Add another machine: {homeport} add-node{place}",
+        "  Stop with Ctrl-C; containers run on. `make down` stops them too.",
+        "",
+    ]
+
+
+def _own_command() -> str:
+    """Return how this program can be called from the present directory."""
+    own = Path(sys.argv[0])
+    found = shutil.which("homeport")
+    if found is not None and Path(found).resolve() == own.resolve():
+        return "homeport"
+    return shlex.quote(_shown(own.absolute()))
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it here: relative if it is below the present directory."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -112,12 +112,16 @@ async def _up(settings: UpSettings) -> None:
             hint="Start Docker (systemctl start docker), name another Engine with --docker-host, "
             "or leave the agent out with --no-agent.",
         )
-    installation = Installation(settings, say=lambda text: say(f"homeport: {text}"), clock=SystemClock())
+
+    def announce(text: str) -> None:
+        say(f"homeport: {text}")
+
+    installation = Installation(settings, say=announce, clock=SystemClock())
     async with asyncio.TaskGroup() as group:
         endpoint = await installation.start(group)
         click.echo(f"homeport ready: {endpoint.local_url} (data dir {settings.data_dir})")
         if settings.sample:
-            await show_sample(settings, installation)
+            await show_sample(settings, installation, say=announce)
 
 
 def _failure(error: Exception) -> CliError:
