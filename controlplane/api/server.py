@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from controlplane.api.codec import Codec, JsonCodec, codec_of, parse_form
+from controlplane.api.codec import Codec, JsonCodec, QueryCodec, codec_of, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.model import Operation, Service
 from controlplane.api.registry import CALLER, Document, Handler
@@ -55,7 +55,10 @@ class _Call:
         self.handler: Handler | None = None
 
 
+#: For requests that name no service we speak; a query client can read nothing but XML.
 _JSON: Final = JsonCodec()
+_QUERY: Final = QueryCodec("")
+_FORM: Final = "application/x-www-form-urlencoded"
 
 
 class FrontDoor:
@@ -152,6 +155,8 @@ class FrontDoor:
         if service is not None:
             call.service = service
             call.codec = self._codecs[service.name]
+        elif call.request.content_type == _FORM:
+            call.codec = _QUERY
 
     def _choose_operation(self, call: _Call, identity: Identity) -> None:
         service = call.service
@@ -233,5 +238,7 @@ async def _read_body(request: web.Request) -> bytes:
 
 def _response(body: bytes, status: int, content_type: str, request_id: str) -> web.Response:
     return web.Response(
-        body=body, status=status, headers={"Content-Type": content_type, "x-amzn-RequestId": request_id}
+        body=body,
+        status=status,
+        headers={"Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"},
     )

@@ -13,6 +13,7 @@ import msgspec
 from controlplane.api import pagination
 from controlplane.api.arguments import check_list_size, render_tags, tags_of
 from controlplane.api.ecs.lookup import DEFAULT_CLUSTER, cluster_name, find_cluster
+from controlplane.api.ecs.settings import account_setting
 from controlplane.api.errors import (
     ClusterContainsContainerInstancesException,
     ClusterContainsTasksException,
@@ -26,8 +27,8 @@ __all__ = ["check_capacity_provider_strategy", "ensure_default_cluster", "render
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 
-#: A cluster has this one setting in ECS, and this is its default.
-_DEFAULT_SETTINGS: Final = {"containerInsights": "disabled"}
+#: A cluster has this one setting in ECS; the account setting of the same name gives its default.
+_SETTING: Final = "containerInsights"
 _SETTING_VALUES: Final = ("enabled", "disabled", "enhanced")
 
 #: The capacity providers that every ECS cluster can have without making them. Both mean a Homeport host.
@@ -62,7 +63,7 @@ def create_cluster(context: Context, request: Document) -> Document:
     check_capacity_provider_strategy(strategy, providers)
     record = msgspec.structs.replace(
         _new(context, name),
-        settings={**_DEFAULT_SETTINGS, **_checked_settings(request)},
+        settings={_SETTING: account_setting(context, _SETTING), **_checked_settings(request)},
         configuration=request.get("configuration"),
         service_connect_defaults=_service_connect_defaults(request),
         capacity_providers=providers,
@@ -196,7 +197,9 @@ def check_capacity_provider_strategy(strategy: list[Document], associated: Itera
 
 
 def _new(context: Context, name: str) -> ClusterRecord:
-    return ClusterRecord(name=name, created_at=context.clock.now(), settings=dict(_DEFAULT_SETTINGS))
+    return ClusterRecord(
+        name=name, created_at=context.clock.now(), settings={_SETTING: account_setting(context, _SETTING)}
+    )
 
 
 def _stored(context: Context, record: ClusterRecord) -> Document:
@@ -221,7 +224,7 @@ def _checked_settings(request: Document) -> dict[str, str]:
         name, value = setting.get("name"), setting.get("value")
         if name is None or value not in _SETTING_VALUES:
             raise InvalidParameterException(
-                f"settings: the value of containerInsights must be one of {', '.join(_SETTING_VALUES)}."
+                f"settings: the value of {_SETTING} must be one of {', '.join(_SETTING_VALUES)}."
             )
         settings[name] = value
     return settings

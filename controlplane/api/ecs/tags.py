@@ -1,0 +1,108 @@
+"""TagResource, UntagResource, ListTagsForResource: tags of clusters, task definitions, tasks, container instances."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from controlplane.api.arguments import render_tags, tags_of
+from controlplane.api.ecs.lookup import find_cluster, find_task_definition
+from controlplane.api.errors import ApiError, InvalidParameterException
+from controlplane.api.registry import Document, operation
+from controlplane.context import Context
+from controlplane.state.records import ClusterRecord, InstanceRecord, TaskDefinitionRecord, TaskRecord
+from homeport.arn import ParsedArn, parse_arn
+from homeport.errors import InvalidArn
+
+__all__: list[str] = []
+
+_Tagged = ClusterRecord | TaskDefinitionRecord | TaskRecord | InstanceRecord
+
+
+@operation("ecs", "TagResource")
+def tag_resource(context: Context, request: Document) -> Document:
+    """Add tags to a resource; a key it has already gets the new value."""
+    record = _found(context, request["resourceArn"])
+    _store(context, record, tags_of(request, existing=record.tags))
+    return {}
+
+
+@operation("ecs", "UntagResource")
+def untag_resource(context: Context, request: Document) -> Document:
+    """Take tags off a resource; keys that it doesn't have are passed over."""
+    record = _found(context, request["resourceArn"])
+    gone = frozenset(request["tagKeys"])
+    _store(context, record, {key: value for key, value in record.tags.items() if key not in gone})
+    return {}
+
+
+@operation("ecs", "ListTagsForResource")
+def list_tags_for_resource(context: Context, request: Document) -> Document:
+    """List a resource's tags."""
+    try:
+        record = _found(context, request["resourceArn"])
+    except ApiError as error:
+        # The model of this operation, unlike the other two, has no ResourceNotFoundException.
+        if error.code == "ResourceNotFoundException":
+            raise InvalidParameterException(error.message) from error
+        raise
+    return {"tags": render_tags(record.tags)}
+
+
+def _store(context: Context, record: _Tagged, tags: dict[str, str]) -> None:
+    with context.state.transaction() as transaction:
+        transaction.put(msgspec.structs.replace(record, tags=tags))
+
+
+def _found(context: Context, reference: str) -> _Tagged:
+    """Return what an ARN names.
+
+    Raises InvalidParameterException for what is no ARN of something that can be tagged, ClusterNotFoundException or
+    ResourceNotFoundException for what isn't there.
+    """
+    try:
+        arn = parse_arn(reference)
+    except InvalidArn as error:
+        raise InvalidParameterException(f"Invalid resourceArn '{reference:.300}': an ARN is needed.") from error
+    find = _FINDERS.get(arn.type)
+    if arn.service != "ecs" or find is None:
+        raise InvalidParameterException(
+            f"Invalid resourceArn '{reference:.300}': the resources that can be tagged are {', '.join(_FINDERS)}."
+        )
+    local = (arn.region, arn.account) == (context.arns.region, context.arns.account)
+    record = find(context, reference, arn) if local or arn.type == "cluster" else None
+    if record is None:
+        raise ApiError(
+            f"The specified {arn.type} was not found: '{reference:.300}'. Specify a valid ARN and try again.",
+            code="ResourceNotFoundException",
+        )
+    return record
+
+
+def _cluster(context: Context, reference: str, _: ParsedArn) -> _Tagged:
+    return find_cluster(context, reference)
+
+
+def _task_definition(context: Context, reference: str, arn: ParsedArn) -> _Tagged | None:
+    if ":" not in arn.path:
+        raise InvalidParameterException(f"Invalid resourceArn '{reference:.300}': the revision is missing.")
+    return find_task_definition(context, reference)
+
+
+def _task(context: Context, _: str, arn: ParsedArn) -> _Tagged | None:
+    record = context.state.tasks.get(arn.name)
+    return record if record is not None and arn.cluster in (record.cluster, None) else None
+
+
+def _container_instance(context: Context, _: str, arn: ParsedArn) -> _Tagged | None:
+    record = context.state.instances.get(arn.name)
+    return record if record is not None and arn.cluster in (record.cluster, None) else None
+
+
+#: Resource type of the ARN -> how to find it. Services and the rest come with their own modules.
+_FINDERS: Final[dict[str, Callable[[Context, str, ParsedArn], _Tagged | None]]] = {
+    "cluster": _cluster,
+    "task-definition": _task_definition,
+    "task": _task,
+    "container-instance": _container_instance,
+}
