@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def client(name: str, service: str, scratch: Path) -> Any:
 
 def test_the_control_plane_is_healthy_answers_over_tls_and_is_not_root(control_plane: str, tmp_path: Path) -> None:
     assert client(control_plane, "ecs", tmp_path).list_clusters()["clusterArns"]
-    users = run("docker", "top", control_plane, "-o", "uid,args").stdout.splitlines()[1:]
+    users = run("docker", "top", control_plane, "-o", "uid,pid").stdout.splitlines()[1:]
     assert users
     assert not [line for line in users if line.split()[0] == "0"]
 
@@ -140,7 +141,8 @@ def test_the_control_plane_image_hands_the_agent_to_new_hosts(control_plane: str
     # A host that has no CA yet, as in the join command; the digests in the script are what is trusted.
     curl = ("docker", "run", "--rm", "--network=host", debian_image(), "curl", "-fsSk")
     script = run(*curl, f"https://{address}:6181/install.sh").stdout
-    (wheel,) = (line.split()[1].rstrip("'") for line in script.splitlines() if " homeport-" in line)
+    wheel = re.search(r"[0-9a-f]{64} (homeport-\S+\.whl)", script)
+    assert wheel is not None
     assert f"server=https://{address}:6181" in script
     assert "aiodocker-" in script
-    run(*curl, "--output", os.devnull, f"https://{address}:6181/fleet/v1/wheels/{wheel}")
+    run(*curl, "--output", os.devnull, f"https://{address}:6181/fleet/v1/wheels/{wheel[1]}")
