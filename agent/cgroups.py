@@ -129,7 +129,7 @@ class TaskCgroups:
         self._root = root
         self._unit_dir = unit_dir
         self._unsupported = _why_not(info, docker_host, root)
-        #: Why tasks' limits are not enforced over all their containers together, or weren't the last time; "": they are.
+        #: Why tasks' limits don't hold over all their containers together (or didn't the last time); "": they do.
         self.reason = self._unsupported
 
     def parent(self, task_id: TaskId) -> str:
