@@ -32,6 +32,7 @@ from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
 from controlplane.state.state import load_state
 from controlplane.store.backup_route import backup_routes
+from controlplane.store.backup_route import backup_routes
 from controlplane.store.sqlite import SqliteJournal
 from homeport import __version__
 from homeport.clock import Clock, SystemClock
@@ -83,6 +84,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             *logs_routes(context, front_door, hub.read_logs),
             *metrics.routes(state),
             *install_routes(endpoints, paths.root / "wheels"),
+            *backup_routes(front_door, state, paths, clock),
             *health_routes(state),
             *backup_routes(front_door, state, paths, clock),
         ]
