@@ -62,7 +62,7 @@ def with_settings(text: str, section: str, settings: Mapping[str, str | None]) -
         match = _SETTING.fullmatch(line)
         if match is None:
             # What is indented below a replaced setting was its value.
-            if not (dropping and line[:1].isspace() and line.strip()):
+            if not (dropping and _is_nested(line)):
                 body.append(line)
             continue
         dropping = match["key"] in settings
@@ -71,7 +71,9 @@ def with_settings(text: str, section: str, settings: Mapping[str, str | None]) -
         elif (value := left.pop(match["key"], None)) is not None:
             body.append(f"{match['key']} = {value}")
     added = [f"{key} = {value}" for key, value in left.items() if value is not None]
-    last = next((index + 1 for index in reversed(range(len(body))) if body[index].strip()), 0)
+    # Behind the last setting, nested ones included: a comment at the end belongs to the section that follows.
+    owned = (index for index, line in enumerate(body) if _SETTING.fullmatch(line) or _is_nested(line))
+    last = max(owned, default=-1) + 1
     body[last:last] = added
     return "\n".join([*lines[:start], *body, *lines[end:]]) + "\n"
 
@@ -113,6 +115,10 @@ def _find(lines: list[str], section: str) -> tuple[int, int] | None:
         if _same_section(match["name"], section):
             start = index + 1
     return None if start is None else (start, len(lines))
+
+
+def _is_nested(line: str) -> bool:
+    return line[:1].isspace() and bool(line.strip())
 
 
 def _same_section(found: str, wanted: str) -> bool:

@@ -38,6 +38,8 @@ TARGET_PREFIX: Final = "Homeport_20261101"
 
 _CONNECT_TIMEOUT_S: Final = 5
 _READ_TIMEOUT_S: Final = 30
+#: For what the control plane has to make first.
+_LONG_TIMEOUT_S: Final = 300
 _PIECE_BYTES: Final = 1 << 16
 _NOT_FOUND_CODES: Final = frozenset(
     {
@@ -111,6 +113,15 @@ class Client:
         with self._translated():
             request = AWSRequest("GET", self.connection.endpoint_url + path)
             return int(self._http(_CONNECT_TIMEOUT_S).send(request.prepare()).status_code)
+
+    def fetch(self, path: str) -> bytes:
+        """GET a path that needs no signature and return the body. Raises CliError with the answer's text."""
+        with self._translated():
+            request = AWSRequest("GET", self.connection.endpoint_url + path)
+            response = self._http(_LONG_TIMEOUT_S).send(request.prepare())
+        if response.status_code != 200:
+            raise CliError(response.text.strip() or f"HTTP status {response.status_code}")
+        return bytes(response.content)
 
     def download(self, path: str) -> Iterator[bytes]:
         """GET a path, signed, and yield the body of the answer in pieces. Raises CliError."""

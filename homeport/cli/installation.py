@@ -60,7 +60,8 @@ class Installation:
             group.create_task(self.agent.run())
             node = await self._agent_connected()
             self.agent.established = True
-            self._say(f"agent: this machine is the node {node['id'][:12]}, on Docker {node['dockerVersion']}")
+            name = f"{node['id'][:12]} ({node['hostname']}, Docker {node['dockerVersion']})"
+            self._say(f"the agent is connected: this machine is the node {name}")
         return endpoint
 
     # ---------------------------------------------------------------- commands
@@ -202,5 +203,5 @@ class Installation:
 
 
 def _listening(endpoint: EndpointFile) -> str:
-    others = f", other hosts reach it at {endpoint.network_url}" if endpoint.network_url else ""
-    return f"control plane: listens on {endpoint.local_url}{others}"
+    others = f"; other hosts reach it at {endpoint.network_url}" if endpoint.network_url else ""
+    return f"the control plane listens on {endpoint.local_url}{others}"
