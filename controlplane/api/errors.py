@@ -5,7 +5,8 @@
      ├── (front door)  MissingAuthenticationTokenException, SignatureDoesNotMatch, UnrecognizedClientException, ...
      └── ServerException                                   500: a bug of ours, never raised on purpose
 
-The names are AWS's; clients compare them. Those of a service's model are made by name with `api_error`.
+The names are AWS's; clients compare them. A name that has no class here is given as `ApiError(message, code=NAME)`; if
+the service's model knows it, the model's HTTP status goes out.
 """
 
 __all__ = [
@@ -24,14 +25,20 @@ __all__ = [
 
 
 class ApiError(Exception):
-    """Parent of all. A class's own name is its wire name."""
+    """Parent of all. A class's own name is its wire name.
+
+    `query_code`: the name that the error had when its service spoke the query protocol; clients of that age compare it.
+    """
 
     status = 400
 
-    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, status: int | None = None, query_code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).__name__
+        self.query_code = query_code
         if status is not None:
             self.status = status
 

@@ -108,12 +108,14 @@ class FrontDoor:
         """Answer one request. On cancel (the client went away) whatever was changed stays changed."""
         began = self._context.clock.monotonic()
         call = _Call(request, new_uuid(self._context.random))
+        query_code = None
         try:
             document = await self._answer(call)
             code, status = "200", 200
             body = call.codec.render(call.operation, document, call.request_id)
         except ApiError as error:
             code, status = self._wire_error(call, error)
+            query_code = error.query_code
             body = call.codec.render_error(error, code=code, status=status, request_id=call.request_id)
         except Exception:
             log.exception(
@@ -128,7 +130,10 @@ class FrontDoor:
         if self._observe is not None:
             service = call.service.name if call.service else _UNKNOWN
             self._observe(service, call.operation_name, code, self._context.clock.monotonic() - began)
-        return _response(body, status, call.codec.content_type, call.request_id)
+        response = _response(body, status, call.codec.content_type, call.request_id)
+        if query_code is not None:
+            response.headers["x-amzn-query-error"] = f"{query_code};Sender"
+        return response
 
     async def _answer(self, call: _Call) -> Document:
         self._choose_service(call)

@@ -4,7 +4,6 @@ Another AWS service is one line in AWS_SERVICES and one in HANDLER_MODULES.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -14,7 +13,7 @@ from controlplane.api.registry import HANDLERS, Handler
 __all__ = ["AWS_SERVICES", "HANDLER_MODULES", "HOMEPORT", "Services", "load_handlers", "load_services"]
 
 #: Services with a model in botocore.
-AWS_SERVICES: Final = ("ecs", "ssm", "sts")
+AWS_SERVICES: Final = ("ecs", "ssm", "sts", "secretsmanager", "sqs")
 
 #: Our own operations, which ECS has no like of. No model: its handlers check their input themselves.
 HOMEPORT: Final = Service(
@@ -31,6 +30,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.ecs.task_definitions",
     "controlplane.api.ecs.tasks",
     "controlplane.api.homeport_service",
+    "controlplane.api.in_passing",
     "controlplane.api.ssm",
     "controlplane.api.sts",
 )
@@ -64,8 +64,7 @@ def load_handlers(services: Services) -> Mapping[tuple[str, str], Handler]:
     Raises RuntimeError if a handler is registered for an operation that its service's model doesn't have.
     """
     for module in HANDLER_MODULES:
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+        importlib.import_module(module)
     by_name = {service.name: service for service in services.all}
     for service_name, operation in HANDLERS:
         service = by_name.get(service_name)

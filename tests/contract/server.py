@@ -9,6 +9,7 @@ import http.client
 import inspect
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -74,6 +75,7 @@ class LoopThread:
         self._thread.start()
 
     def stop(self) -> None:
+        self.call(_cancel_the_rest)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(DEADLINE_S)
         self.loop.close()
@@ -87,6 +89,14 @@ class LoopThread:
 
         future: Future[Any] = asyncio.run_coroutine_threadsafe(body(), self.loop)
         return future.result(DEADLINE_S)
+
+
+async def _cancel_the_rest() -> None:
+    """End what aiohttp leaves behind of connections that were cut in the middle of a request."""
+    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in rest:
+        task.cancel()
+    await asyncio.wait(rest, timeout=DEADLINE_S) if rest else None
 
 
 @dataclass(frozen=True)
@@ -185,6 +195,26 @@ class ApiServer:
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
+
+    def background(self, function: Callable[[], T]) -> "Future[T]":
+        """Run something in a thread of its own, e.g. a request that isn't answered yet."""
+        future: Future[T] = Future()
+
+        def body() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+                future.set_exception(error)
+
+        threading.Thread(target=body, daemon=True).start()
+        return future
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Poll, on the server's loop, until something holds."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not self.call(holds):
+            assert time.monotonic() < deadline, "it never came to hold"
+            time.sleep(0.005)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

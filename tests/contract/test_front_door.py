@@ -1,0 +1,389 @@
+"""The front door itself: signatures, dispatch, and every kind of request that must be refused without a trace."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controlplane.api.model import Shape, load_service
+from controlplane.api.registry import HANDLERS
+from controlplane.api.server import MAX_BODY_BYTES
+from tests.contract.server import REGION, Answer, ApiServer, sign
+
+ECS = "AmazonEC2ContainerServiceV20141113."
+
+
+def code_of(answer: Answer) -> str:
+    assert answer.headers["content-type"] == "application/x-amz-json-1.1"
+    assert answer.headers["x-amzn-requestid"]
+    assert answer.json["message"]
+    code: str = answer.json["__type"]
+    return code
+
+
+# ---------------------------------------------------------------- signatures
+
+
+def test_any_region_is_taken(server: ApiServer) -> None:
+    for region in ("us-east-1", "mars-north-7"):
+        assert server.client("ecs", region_name=region).list_clusters()["clusterArns"]
+    arn = server.client("ecs", region_name="us-east-1").list_clusters()["clusterArns"][0]
+    assert arn.split(":")[3] == REGION
+
+
+def test_a_session_token_is_ignored(server: ApiServer) -> None:
+    signed = {"X-Amz-Security-Token": "whatever"}
+    assert server.post(f"{ECS}ListClusters", b"{}", headers=signed).status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"aws_secret_access_key": "wrong"}, "InvalidSignatureException"),
+        ({"aws_access_key_id": "AKIANOSUCHKEY"}, "UnrecognizedClientException"),
+    ],
+)
+def test_wrong_keys_are_refused(server: ApiServer, options: dict[str, str], code: str) -> None:
+    with server.unchanged(), pytest.raises(ClientError, match="homeport login") as caught:
+        server.client("ecs", **options).create_cluster(clusterName="x")
+    assert caught.value.response["Error"]["Code"] == code
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_sts_refuses_in_its_own_form(server: ApiServer) -> None:
+    with pytest.raises(ClientError) as caught:
+        server.client("sts", aws_secret_access_key="wrong").get_caller_identity()
+    assert caught.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+@pytest.mark.parametrize("off", [-301, 301, -86400])
+def test_a_clock_more_than_five_minutes_off_is_refused(server: ApiServer, off: int) -> None:
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", b"{}", at=server.clock.now() + off)
+    assert code_of(answer) == "InvalidSignatureException"
+    assert "Set the clock" in answer.json["message"]
+
+
+@pytest.mark.parametrize("off", [-290, 290])
+def test_a_clock_less_than_five_minutes_off_is_taken(server: ApiServer, off: int) -> None:
+    assert server.post(f"{ECS}ListClusters", b"{}", at=server.clock.now() + off).status == 200
+
+
+def test_an_unsigned_request_is_refused(server: ApiServer) -> None:
+    answer = server.send("POST", "/", {"X-Amz-Target": f"{ECS}ListClusters"}, b"{}")
+    assert (answer.status, code_of(answer)) == (400, "MissingAuthenticationTokenException")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("Authorization", "Basic abc", "IncompleteSignatureException"),
+        ("Authorization", "AWS4-HMAC-SHA256 Signature=abc", "IncompleteSignatureException"),
+        (
+            "Authorization",
+            "AWS4-HMAC-SHA256 Credential=a/b/c, SignedHeaders=host, Signature=a",
+            "IncompleteSignatureException",
+        ),
+        ("X-Amz-Date", "yesterday", "IncompleteSignatureException"),
+        ("X-Amz-Date", "", "IncompleteSignatureException"),
+        ("X-Amz-Target", f"{ECS}DeleteCluster", "InvalidSignatureException"),
+        ("X-Amz-Content-Sha256", "0" * 64, "InvalidSignatureException"),
+        ("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD", "InvalidSignatureException"),
+        ("X-Amz-Content-Sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "InvalidSignatureException"),
+        ("Host", "elsewhere.example", "InvalidSignatureException"),
+    ],
+)
+def test_a_tampered_header_is_refused(server: ApiServer, name: str, value: str, code: str) -> None:
+    body = b'{"clusterName": "tampered", "cluster": "default"}'
+    signed = {**sign(server.url, f"{ECS}CreateCluster", body), name: value}
+    with server.unchanged():
+        answer = server.send("POST", "/", signed, body)
+    assert (answer.status, code_of(answer)) == (400, code)
+
+
+def test_a_tampered_body_is_refused(server: ApiServer) -> None:
+    signed = sign(server.url, f"{ECS}CreateCluster", b'{"clusterName": "a"}')
+    with server.unchanged():
+        answer = server.send("POST", "/", signed, b'{"clusterName": "b"}')
+    assert (answer.status, code_of(answer)) == (400, "InvalidSignatureException")
+
+
+def test_a_declared_body_hash_that_fits_is_taken(server: ApiServer) -> None:
+    declared = {"X-Amz-Content-Sha256": hashlib.sha256(b"{}").hexdigest()}
+    assert server.post(f"{ECS}ListClusters", b"{}", headers=declared).status == 200
+
+
+def test_what_decides_the_meaning_must_be_signed(server: ApiServer) -> None:
+    signed = sign(server.url, None, b"{}") | {"X-Amz-Target": f"{ECS}ListClusters"}
+    answer = server.send("POST", "/", signed, b"{}")
+    assert code_of(answer) == "InvalidSignatureException"
+    assert "'x-amz-target' must be a 'SignedHeader'" in answer.json["message"]
+
+
+def test_a_signature_for_another_service_is_refused(server: ApiServer) -> None:
+    answer = server.post(f"{ECS}ListClusters", b"{}", service="ssm")
+    assert code_of(answer) == "InvalidSignatureException"
+    assert "'ecs'" in answer.json["message"]
+
+
+# ---------------------------------------------------------------- dispatch
+
+
+def test_an_operation_that_is_not_served_is_named(ecs: Any, server: ApiServer) -> None:
+    with (
+        server.unchanged(),
+        pytest.raises(ClientError, match="the operation CreateTaskSet isn't implemented") as caught,
+    ):
+        ecs.create_task_set(service="s", cluster="c", taskDefinition="t")
+    assert caught.value.response["Error"]["Code"] == "UnsupportedFeatureException"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+@pytest.mark.parametrize(
+    "target", [f"{ECS}Nonsense", f"{ECS}", "AmazonEC2ContainerServiceV20141113", "Nonsense.ListClusters"]
+)
+def test_an_unknown_target_is_refused(server: ApiServer, target: str) -> None:
+    service = "nonsense" if target.startswith("Nonsense") else "ecs"
+    with server.unchanged():
+        answer = server.post(target, b"{}", service=service)
+    assert (answer.status, code_of(answer)) == (400, "UnknownOperationException")
+
+
+def test_an_unknown_query_service_is_refused_in_xml(server: ApiServer) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = server.post(None, b"Action=ListUsers", service="iam", headers=form)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "text/xml"
+    assert b"<Code>UnknownOperationException</Code>" in answer.body
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"Action=", b"Action=Nonsense", b"\xff=\xfe", b"&&&=&", b"Action=GetCallerIdentity&&="]
+)
+def test_sts_refuses_what_is_no_action(server: ApiServer, body: bytes) -> None:
+    answer = server.post(None, body, service="sts", headers={"Content-Type": "application/x-www-form-urlencoded"})
+    served = body.startswith(b"Action=GetCallerIdentity")
+    assert answer.status == (200 if served else 400)
+    assert answer.headers["content-type"] == "text/xml"
+
+
+def test_tools_that_ask_other_services_in_passing_get_an_honest_answer(server: ApiServer) -> None:
+    assert server.client("secretsmanager").list_secrets()["SecretList"] == []
+    sqs = server.client("sqs")
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist) as caught:
+        sqs.get_queue_url(QueueName="q")
+    assert caught.value.response["Error"]["Code"] == "AWS.SimpleQueueService.NonExistentQueue"
+
+
+def test_each_request_is_observed_under_finitely_many_names(server: ApiServer, ecs: Any) -> None:
+    ecs.list_clusters()
+    server.post(f"{ECS}Nonsense{'x' * 50}", b"{}")
+    server.send("POST", "/", {}, b"")
+    seen = [entry[:3] for entry in server.observed]
+    assert seen == [
+        ("ecs", "ListClusters", "200"),
+        ("ecs", "unknown", "UnknownOperationException"),
+        ("unknown", "unknown", "MissingAuthenticationTokenException"),
+    ]
+    assert all(entry[3] >= 0 for entry in server.observed)
+
+
+def test_a_bug_is_answered_without_internals(server: ApiServer, ecs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> dict[str, Any]:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setitem(HANDLERS, ("ecs", "ListClusters"), broken)
+    with pytest.raises(ClientError) as caught:
+        ecs.list_clusters()
+    response = caught.value.response
+    assert response["Error"]["Code"] == "ServerException"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    assert "secret detail" not in str(response)
+    assert response["ResponseMetadata"]["RequestId"] in response["Error"]["Message"]
+    server.observed.clear()
+
+
+# ---------------------------------------------------------------- durability
+
+
+@pytest.mark.parametrize("body", [b'{"clusterName": "a"}', b"{}"])
+def test_nothing_is_answered_before_it_is_durable(server: ApiServer, body: bytes) -> None:
+    """The first creates, the second only reads what the first request made and nobody knows to be durable yet."""
+    operation = "CreateCluster" if b"clusterName" in body else "DescribeClusters"
+    signed = sign(server.url, f"{ECS}{operation}", body)
+    server.call(server.journal.hold)
+    if operation == "DescribeClusters":
+        server.call(lambda: HANDLERS["ecs", "CreateCluster"](server.context, {"clusterName": "a"}))
+    pending = server.background(lambda: server.send("POST", "/", signed, body))
+    server.wait_until(lambda: server.journal.waiting == 1)
+    assert not pending.done()
+    server.call(server.journal.release)
+    assert pending.result(10).status == 200
+
+
+# ---------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b'{"clusterName": "\\ud800"}', b'{"x": 1}{'],
+)
+def test_malformed_json_is_refused(server: ApiServer, body: bytes) -> None:
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", body)
+    assert (answer.status, code_of(answer)) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'"text"',
+        b"1",
+        b'{"clusterName": 1}',
+        b'{"clusterName": {}}',
+        b'{"tags": "x"}',
+        b'{"tags": {"key": "x"}}',
+        b'{"tags": ["x"]}',
+        b'{"tags": [{"key": true}]}',
+        b'{"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": "1"}]}',
+        b'{"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1.5}]}',
+        b'{"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 99999999999}]}',
+        b'{"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1e400}]}',
+    ],
+)
+def test_wrong_json_types_are_refused(server: ApiServer, body: bytes) -> None:
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", body)
+    assert (answer.status, code_of(answer)) == (400, "SerializationException")
+
+
+def test_a_wrong_type_is_named_with_its_place(server: ApiServer) -> None:
+    answer = server.post(f"{ECS}CreateCluster", b'{"tags": [{"key": "a", "value": 7}]}')
+    assert answer.json["message"] == "NUMBER_VALUE at 'tags.1.member.value' can not be converted to a String"
+
+
+def test_a_missing_member_is_named(server: ApiServer) -> None:
+    answer = server.post(f"{ECS}DeleteCluster", b'{"cluster": null}')
+    assert code_of(answer) == "InvalidParameterException"
+    assert answer.json["message"] == (
+        "1 validation error detected: Value null at 'cluster' failed to satisfy constraint: Member must not be null"
+    )
+
+
+def test_constraints_of_the_model_are_named_with_their_limits(server: ApiServer) -> None:
+    body = msgspec.json.encode(
+        {
+            "tags": [{"key": "k" * 129, "value": "v"}, {"key": "new\nline", "value": "v"}],
+            "settings": [{"name": "nonsense", "value": "enabled"}],
+            "defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1001}],
+        }
+    )
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", body)
+    assert code_of(answer) == "InvalidParameterException"
+    message = answer.json["message"]
+    assert message.startswith("4 validation errors detected: ")
+    assert (
+        "at 'tags.1.member.key' failed to satisfy constraint: Member must have length less than or equal to 128"
+        in message
+    )
+    assert "'tags.2.member.key' failed to satisfy constraint: Member must satisfy regular expression pattern" in message
+    assert (
+        "Value 'nonsense' at 'settings.1.member.name' failed to satisfy constraint: Member must satisfy enum" in message
+    )
+    assert "weight' failed to satisfy constraint: Member must have value less than or equal to 1000" in message
+
+
+def test_unknown_and_null_members_are_dropped(server: ApiServer) -> None:
+    body = b'{"clusterName": "odd", "nonsense": {"a": [1]}, "tags": null, "settings": []}'
+    answer = server.post(f"{ECS}CreateCluster", body)
+    assert answer.status == 200
+    assert answer.json["cluster"]["clusterName"] == "odd"
+
+
+def test_tags_may_hold_letters_and_spaces_of_any_script(ecs: Any) -> None:
+    tags = [{"key": "größe 大\u00a0٣", "value": "₂ ½ +-=._:/@"}]
+    assert ecs.create_cluster(clusterName="t", tags=tags)["cluster"]["tags"] == tags
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_1_mib_is_refused(server: ApiServer, chunked: bool) -> None:
+    body = b'{"clusterName": "' + b"x" * MAX_BODY_BYTES + b'"}'
+    signed = sign(server.url, f"{ECS}CreateCluster", body)
+    with server.unchanged():
+        if chunked:
+            signed.pop("Content-Length", None)
+            answer = server.send("POST", "/", signed | {"Transfer-Encoding": "chunked"}, _chunk(body))
+        else:
+            answer = server.send("POST", "/", signed, body)
+    assert (answer.status, code_of(answer)) == (413, "RequestEntityTooLargeException")
+
+
+def _chunk(body: bytes) -> bytes:
+    return f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+
+
+def test_a_body_of_1_mib_is_read(server: ApiServer) -> None:
+    body = b'{"clusterName": "big"}'.ljust(MAX_BODY_BYTES)
+    assert server.post(f"{ECS}CreateCluster", body).status == 200
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def _members(operation: str) -> st.SearchStrategy[bytes]:
+    """JSON objects with an operation's own members and values of any kind, or near the right one."""
+
+    def of(shape: Shape, depth: int) -> st.SearchStrategy[Any]:
+        if depth > 4:
+            return _JSON
+        wild = {
+            "string": st.sampled_from([*shape.enum, "", "default", "web:1", "arn:aws:ecs:a:b:c/d"])
+            | st.text(max_size=8),
+            "integer": st.integers(-2, 70000),
+            "boolean": st.booleans(),
+        }.get(shape.type, _JSON)
+        if shape.type == "structure":
+            wild = st.fixed_dictionaries(
+                {name: of(shape.members[name], depth + 1) for name in shape.required},
+                optional={n: of(m, depth + 1) for n, m in shape.members.items() if n not in shape.required},
+            )
+        elif shape.type == "list":
+            assert shape.element is not None
+            wild = st.lists(of(shape.element, depth + 1), max_size=2)
+        return wild
+
+    operations = load_service("ecs").operations
+    assert operations is not None
+    shape = operations[operation].input
+    assert shape is not None
+    return of(shape, 0).map(lambda document: msgspec.json.encode(document))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "json", "members"])
+def test_no_body_makes_an_internal_error(server: ApiServer, kind: str) -> None:
+    operations = sorted(name for service, name in HANDLERS if service == "ecs")
+    assert len(operations) > 20
+
+    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        operation = data.draw(st.sampled_from(operations))
+        strategies = {"bytes": st.binary(max_size=64), "json": _JSON.map(msgspec.json.encode)}
+        body = data.draw(strategies[kind] if kind in strategies else _members(operation))
+        answer = server.post(f"{ECS}{operation}", body)
+        assert answer.status < 500
+        assert answer.status == 200 or code_of(answer)
+
+    check()
