@@ -9,7 +9,7 @@ What always holds:
 import asyncio
 import itertools
 import random as random_module
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import aiohttp
@@ -52,7 +52,9 @@ class Uplink:
         clock: Clock,
         random: random_module.Random,
         backoff_cap_s: float = BACKOFF_CAP_S,
+        on_connected: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """`on_connected` is called when a session begins (True) and ends (False)."""
         self._identity = identity
         self._workload = workload
         self._clock = clock
@@ -61,6 +63,7 @@ class Uplink:
         self._attempts = 0
         self._tls = {server: tls_context(server, identity.ca_pem) for server in identity.servers}
         self.connected = False
+        self._on_connected = on_connected
         #: When the control plane was last heard, epoch seconds; None if not since this process started.
         self.last_contact_at: float | None = None
         #: Sessions begun since this process started.
@@ -97,7 +100,7 @@ class Uplink:
             error = next(_leaves(failed))
             failure = str(error) or type(error).__name__
         finally:
-            self.connected = False
+            self._set_connected(False)
         # What the control plane said counts for more than how the connection broke.
         goodbye = told or Goodbye(reason=failure)
         if goodbye.reason != self.failure:
@@ -119,7 +122,7 @@ class Uplink:
                 welcome = await session.greet()
                 deadline.reschedule(None)
                 began = self._clock.monotonic()
-                self.connected = True
+                self._set_connected(True)
                 self.sessions += 1
                 self.failure = ""
                 _log.info("session with the control plane", server=server, session=welcome.session_id)
@@ -128,6 +131,11 @@ class Uplink:
                 finally:
                     if self._clock.monotonic() - began >= LASTED_S:
                         self._attempts = 0
+
+    def _set_connected(self, connected: bool) -> None:
+        if connected is not self.connected:
+            self.connected = connected
+            self._on_connected(connected)
 
     def _heard(self) -> None:
         self.last_contact_at = self._clock.now()

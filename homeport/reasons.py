@@ -7,14 +7,24 @@ reason is `Name: text`. Reasons are cut at REASON_MAX_LENGTH, as ECS does; the f
 from typing import Final
 
 __all__ = [
+    "CANNOT_CREATE",
+    "CANNOT_CREATE_VOLUME",
+    "CANNOT_PULL",
+    "CANNOT_START",
     "CONTAINER_VANISHED",
+    "DEPENDENCY_ERROR",
     "DEREGISTERED_BY_FORCE",
+    "DOCKER_TIMEOUT",
     "ESSENTIAL_EXITED",
     "HOST_LOST",
+    "NO_LONGER_ASSIGNED",
     "OUT_OF_MEMORY",
     "REASON_MAX_LENGTH",
+    "RECORD_LOST",
+    "RESOURCE_ERROR",
     "STOPPED_BEFORE_PULL",
     "STOPPED_BY_USER",
+    "TASK_STATE_ERROR",
     "named",
     "trim",
 ]
@@ -28,6 +38,21 @@ HOST_LOST: Final = "The container instance has not been heard of since {since}; 
 
 OUT_OF_MEMORY: Final = "OutOfMemoryError: Container killed due to memory usage"
 CONTAINER_VANISHED: Final = "ContainerVanishedError: No container matching saved ID found"
+TASK_STATE_ERROR: Final = "TaskStateError: Agent could not progress task's state to stopped"
+RECORD_LOST: Final = (
+    "The host's agent has no record of this task, and its containers are gone: the agent's data directory was lost or "
+    "replaced. The task isn't run a second time"
+)
+NO_LONGER_ASSIGNED: Final = "The control plane no longer assigns this task to the host"
+
+# Names of errors, to be used with `named`.
+CANNOT_PULL: Final = "CannotPullContainerError"
+CANNOT_CREATE: Final = "CannotCreateContainerError"
+CANNOT_START: Final = "CannotStartContainerError"
+CANNOT_CREATE_VOLUME: Final = "CannotCreateVolumeError"
+DEPENDENCY_ERROR: Final = "TaskDependencyError"
+DOCKER_TIMEOUT: Final = "DockerTimeoutError"
+RESOURCE_ERROR: Final = "ResourceInitializationError"
 STOPPED_BEFORE_PULL: Final = (
     "TaskStoppedBeforePullBeginError: Task stopped before image pull could begin for task: {task_arn}"
 )

@@ -1,0 +1,198 @@
+"""Actions done: each becomes a few calls of the Engine, and its outcome a fact. No decision is made here.
+
+Nothing is raised but CancelledError: what the Engine refuses, or fails to answer, is a fact as well.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from agent.engine.api import Engine, PullProgress
+from agent.engine.errors import EngineError, EngineTimeout, EngineUnavailable, NotFound
+from agent.engine.plan import container_plan, volume_plans
+from agent.task.messages import (
+    Action,
+    CancelPull,
+    Create,
+    Created,
+    Ensure,
+    Ensured,
+    EnsureFailed,
+    Fact,
+    Failed,
+    FailureKind,
+    ImageReady,
+    Inspect,
+    Inspected,
+    Pull,
+    PullBegan,
+    PullMoved,
+    Start,
+    Started,
+    Stop,
+    StopReturned,
+)
+from agent.task.model import TaskState, Verb
+from homeport.clock import Clock
+from homeport.ids import InstanceId, TaskId
+from homeport.spec import TaskSpec
+
+__all__ = ["Performer", "TaskCgroups", "Tell"]
+
+Tell = Callable[[Fact], None]
+
+#: A pull's progress is told at most this often.
+_PROGRESS_EVERY_S: Final = 5.0
+
+_VERBS: Final[dict[type[Action], Verb]] = {
+    Pull: Verb.PULL,
+    Create: Verb.CREATE,
+    Start: Verb.START,
+    Stop: Verb.STOP,
+    Inspect: Verb.INSPECT,
+}
+
+
+class TaskCgroups(Protocol):
+    """The cgroups that hold tasks to their own cpu and memory, as `agent.cgroups` makes them."""
+
+    async def ensure(self, task_id: TaskId, task: TaskSpec) -> str | None:
+        """Make the task's cgroup with its limits; return it as Docker's CgroupParent, None if it has none."""
+        ...
+
+    async def remove(self, task_id: TaskId) -> None:
+        """Remove the task's cgroup; quietly, if there is none. OSError if that fails."""
+        ...
+
+
+class Performer:
+    """Performs the actions of all tasks of this host against one Engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        cgroups: TaskCgroups,
+        *,
+        owner: InstanceId,
+        clock: Clock,
+        rng: random.Random,
+        log_drivers: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        """`log_drivers` tells those the Engine has, empty while that isn't known."""
+        self._engine = engine
+        self._cgroups = cgroups
+        self._owner = owner
+        self._clock = clock
+        self._rng = rng
+        self._log_drivers = log_drivers
+
+    async def perform(self, state: TaskState, action: Action, tell: Tell) -> None:
+        """Do `action` for the task, and tell what came of it: exactly one outcome, unless cancelled."""
+        if isinstance(action, Ensure):
+            await self._ensure(state, action, tell)
+            return
+        assert not isinstance(action, CancelPull), "the runner cancels"
+        try:
+            await self._do(state, action, tell)
+        except EngineError as error:
+            verb = _VERBS[type(action)]
+            tell(Failed(action.container, verb, _kind(error), str(error), self._rng.random()))
+
+    async def _do(self, state: TaskState, action: Pull | Create | Start | Stop | Inspect, tell: Tell) -> None:
+        match action:
+            case Pull():
+                await self._pull(state, action, tell)
+            case Create():
+                plan = container_plan(
+                    state.task_id,
+                    state.spec,
+                    state.spec.container(action.container),
+                    owner=self._owner,
+                    cgroup_parent=state.cgroup.cgroup_parent,
+                    log_drivers=self._log_drivers(),
+                )
+                tell(Created(action.container, await self._engine.create(plan)))
+            case Start():
+                await self._engine.start(action.runtime_id)
+                tell(Started(action.container))
+            case Stop():
+                await self._engine.stop(action.runtime_id, action.timeout_s)
+                tell(StopReturned(action.container))
+            case Inspect():
+                facts = None
+                if action.runtime_id is not None:
+                    facts = await self._engine.inspect(action.runtime_id)
+                if facts is None:
+                    facts = await self._engine.inspect(action.docker_name)
+                tell(Inspected(action.container, facts))
+
+    async def _pull(self, state: TaskState, action: Pull, tell: Tell) -> None:
+        reference = state.spec.container(action.container).image
+        image = await self._engine.image(reference)
+        if image is not None:
+            tell(ImageReady(action.container, image))
+            return
+        tell(PullBegan(action.container))
+        began = self._clock.monotonic()
+        progress = _Progress(action.container, self._clock, tell)
+        image = await self._engine.pull(reference, progress)
+        tell(ImageReady(action.container, image, self._clock.monotonic() - began, progress.total_bytes))
+
+    async def _ensure(self, state: TaskState, action: Ensure, tell: Tell) -> None:
+        parent = None
+        try:
+            if action.kind == "volumes":
+                await self._ensure_volumes(state)
+            else:
+                parent = await self._cgroups.ensure(state.task_id, state.spec)
+        except EngineError as error:
+            tell(EnsureFailed(action.kind, _kind(error), str(error), self._rng.random()))
+        else:
+            tell(Ensured(action.kind, parent))
+
+    async def _ensure_volumes(self, state: TaskState) -> None:
+        for plan in volume_plans(state.task_id, state.spec, owner=self._owner):
+            if plan.create:
+                await self._engine.create_volume(
+                    plan.name, driver=plan.driver, options=plan.options, labels=plan.labels
+                )
+            elif not await self._engine.volume_exists(plan.name):
+                raise NotFound(f"volume {plan.volume}: no such Docker volume, and autoprovision is off")
+
+    async def clean_up(self, state: TaskState) -> None:
+        """Remove what is left of a task that is over: containers, its own volumes, its cgroup. Safe to repeat.
+
+        Raises EngineError if the Engine fails, OSError if the cgroup can't be removed.
+        """
+        for container in state.containers:
+            await self._engine.remove(container.docker_name)
+        for plan in volume_plans(state.task_id, state.spec, owner=self._owner):
+            if plan.remove_with_task:
+                await self._engine.remove_volume(plan.name)
+        await self._cgroups.remove(state.task_id)
+
+
+class _Progress:
+    """Tells a pull's progress, now and then."""
+
+    def __init__(self, container: str, clock: Clock, tell: Tell) -> None:
+        self._container = container
+        self._clock = clock
+        self._tell = tell
+        self._told_at = clock.monotonic()
+        self.total_bytes = 0
+
+    def __call__(self, progress: PullProgress) -> None:
+        self.total_bytes = max(self.total_bytes, progress.total_bytes)
+        now = self._clock.monotonic()
+        if progress.done_bytes and now - self._told_at >= _PROGRESS_EVERY_S:
+            self._told_at = now
+            self._tell(PullMoved(self._container, progress.done_bytes, progress.total_bytes))
+
+
+def _kind(error: EngineError) -> FailureKind:
+    if isinstance(error, EngineUnavailable):
+        return "unavailable"
+    if isinstance(error, EngineTimeout):
+        return "timeout"
+    return "missing" if isinstance(error, NotFound) else "rejected"

@@ -1,0 +1,116 @@
+"""The loop that owns one task's state: facts come in, `advance` decides, the journal keeps, actions go out.
+
+What always holds: a state is in the journal before anything is done because of it, and before it is reported; at most
+one loop owns a task. With nothing to do the loop only waits for its inbox; nothing here polls.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from agent.task.messages import Action, CancelPull, Fact, Pull
+from agent.task.model import TaskState, settled
+from agent.task.perform import Performer
+from agent.task.step import Step, advance
+from homeport.clock import Clock
+
+__all__ = ["TaskRunner"]
+
+_log = structlog.get_logger(__name__)
+
+Save = Callable[[TaskState], Awaitable[None]]
+Publish = Callable[[TaskState], None]
+
+
+class TaskRunner:
+    """Runs one task. `save` returns once the state is durable; `publish` hears of each state that is worth reporting.
+
+    `state` is the last one that is durable (in flight aside); others may read it.
+    """
+
+    def __init__(
+        self, state: TaskState, performer: Performer, *, save: Save, publish: Publish, clock: Clock, fresh: bool = False
+    ) -> None:
+        """`fresh`: the state isn't in the journal yet."""
+        self.state = state
+        self._performer = performer
+        self._save = save
+        self._publish = publish
+        self._clock = clock
+        self._saved: TaskState | None = None if fresh else settled(state)
+        self._inbox: asyncio.Queue[tuple[Fact | None, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._taken: list[asyncio.Future[None]] = []
+        self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def tell(self, fact: Fact) -> None:
+        """Put a fact into the inbox. Never blocks."""
+        self._inbox.put_nowait((fact, None))
+
+    def deliver(self, fact: Fact | None) -> asyncio.Future[None]:
+        """Put a fact (or none) into the inbox; the future is done once what follows from it is durable."""
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait((fact, taken))
+        return taken
+
+    def close(self) -> None:
+        """Let `run` return at its next turn, and drop what comes after. For a task that has been cleaned up."""
+        self._closed = True
+        self._inbox.put_nowait((None, None))
+
+    async def run(self) -> None:
+        """Run until closed or cancelled. Cancelling leaves containers as they are: it is not a stop."""
+        with structlog.contextvars.bound_contextvars(task=self.state.task_id):
+            async with asyncio.TaskGroup() as group:
+                facts: list[Fact] = []
+                while not self._closed:
+                    step = advance(self.state, facts, self._clock.now())
+                    await self._take(step)
+                    self._confirm()
+                    for action in step.actions:
+                        self._act(group, action)
+                    facts = await self._next_facts(step.wake_at)
+                self._confirm()
+
+    def _confirm(self) -> None:
+        for taken in self._taken:
+            if not taken.done():
+                taken.set_result(None)
+        self._taken.clear()
+
+    async def _take(self, step: Step) -> None:
+        """Make a step's state durable, then let others see it."""
+        before, after = self.state, step.state
+        durable = settled(after)
+        if durable != self._saved:
+            await self._save(durable)
+            self._saved = durable
+        self.state = after
+        for seq, line in after.story:
+            if seq > before.seq:
+                _log.info(line.message, event_kind=line.event, container=line.container)
+        if after.seq > before.seq:
+            self._publish(after)
+
+    def _act(self, group: asyncio.TaskGroup, action: Action) -> None:
+        if isinstance(action, CancelPull):
+            if pull := self._pulls.pop(action.container, None):
+                pull.cancel()
+            return
+        work = group.create_task(self._performer.perform(self.state, action, self.tell))
+        if isinstance(action, Pull):
+            self._pulls[action.container] = work
+
+    async def _next_facts(self, wake_at: float | None) -> list[Fact]:
+        """Wait for a fact, or until `wake_at`; return all facts that are there."""
+        delay = None if wake_at is None else max(0.0, wake_at - self._clock.now())
+        found: list[tuple[Fact | None, asyncio.Future[None] | None]] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                found.append(await self._inbox.get())
+        while not self._inbox.empty():
+            found.append(self._inbox.get_nowait())
+        self._taken.extend(taken for _, taken in found if taken is not None)
+        return [fact for fact, _ in found if fact is not None]

@@ -1,0 +1,47 @@
+"""A host in memory, as the worker sees it, and cgroups that are only remembered."""
+
+import asyncio
+
+from homeport.ids import TaskId
+from homeport.protocol import Condition, HostFacts
+from homeport.spec import Resources, TaskSpec
+
+__all__ = ["FakeCgroups", "FakeHost"]
+
+
+class FakeHost:
+    """A host of a fixed size."""
+
+    def __init__(self, *, cpu_units: int = 4096, memory_mib: int = 8192) -> None:
+        self._facts = HostFacts(
+            hostname="host-1",
+            agent_version="0",
+            resources=Resources(cpu_units=cpu_units, memory_mib=memory_mib, ports=frozenset({("tcp", 22)})),
+        )
+
+    def facts(self) -> HostFacts:
+        return self._facts
+
+    async def next_facts(self) -> HostFacts:
+        await asyncio.Event().wait()
+        return self._facts
+
+    def conditions(self) -> tuple[Condition, ...]:
+        return ()
+
+    def log_drivers(self) -> tuple[str, ...]:
+        return ("json-file", "none")
+
+
+class FakeCgroups:
+    """Remembers which tasks have a cgroup."""
+
+    def __init__(self) -> None:
+        self.tasks: set[TaskId] = set()
+
+    async def ensure(self, task_id: TaskId, task: TaskSpec) -> str | None:
+        self.tasks.add(task_id)
+        return f"/homeport/{task_id}" if task.memory_mib is not None or task.cpu_units is not None else None
+
+    async def remove(self, task_id: TaskId) -> None:
+        self.tasks.discard(task_id)
