@@ -7,6 +7,7 @@ number are one transaction: it happens wholly or not at all.
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,7 +29,6 @@ _FIRST_SCHEMA: Final = (
     # `at` is when the line was written by this machine's clock: a host's wrong clock must not decide on retention.
     "CREATE TABLE story (n INTEGER PRIMARY KEY, task_id TEXT NOT NULL, at REAL NOT NULL, body BLOB NOT NULL)",
     "CREATE INDEX story_by_task ON story (task_id)",
-    "CREATE INDEX story_by_time ON story (at)",
     "CREATE TABLE history (task_id TEXT PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL)",
     "CREATE INDEX history_by_time ON history (at)",
     "INSERT INTO meta VALUES ('revision', 0)",
@@ -59,10 +59,14 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def migrate(connection: sqlite3.Connection, migrations: Mapping[int, Migration] = MIGRATIONS) -> None:
+def migrate(
+    connection: sqlite3.Connection, *, keep: Path | None = None, migrations: Mapping[int, Migration] = MIGRATIONS
+) -> None:
     """Bring the store to the newest schema, in one transaction. Nothing happens if it is there already.
 
-    Raises ConfigurationError if the store was written by a newer Homeport. `connection` is in autocommit mode.
+    `keep`: where a copy of the store as it was is left, for the way back to the older version; a copy that is there
+    already is replaced. Raises ConfigurationError if the store was written by a newer Homeport. `connection` is in
+    autocommit mode.
     """
     newest = max(migrations)
     found = schema_version(connection)
@@ -73,6 +77,10 @@ def migrate(connection: sqlite3.Connection, migrations: Mapping[int, Migration] 
         )
     if found == newest:
         return
+    if found and keep is not None:
+        keep.unlink(missing_ok=True)
+        keep.touch(mode=0o600)
+        connection.execute("VACUUM INTO ?", (str(keep),))
     connection.execute("BEGIN IMMEDIATE")
     try:
         for version in range(found + 1, newest + 1):

@@ -29,7 +29,7 @@ from controlplane.store.api import Commit, JournalError
 from controlplane.store.documents import decode_record, decode_story_line, decode_task, encode
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
-from controlplane.store.retention import DEFAULT_RETENTION_S, PERIOD_S, prune_some
+from controlplane.store.retention import DEFAULT_RETENTION_S, PERIOD_S, prune_history, prune_stories
 from controlplane.store.waiting import finish
 from homeport.clock import Clock, SystemClock
 from homeport.errors import ConfigurationError
@@ -256,7 +256,11 @@ class SqliteJournal:
         Works in small transactions between the batches, so that commits hardly wait. Raises JournalError.
         """
         total = 0
-        while removed := await self._in(self._writer, self._prune_some, before):
+        while removed := await self._in(self._writer, self._prune, prune_history, before):
+            total += removed
+        after: int | None = 0
+        while after is not None:
+            removed, after = await self._in(self._writer, self._prune, prune_stories, before, after)
             total += removed
         return total
 
@@ -317,7 +321,7 @@ class SqliteJournal:
             connection = self._write_connection = connect(self.path)
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-            migrate(connection)
+            migrate(connection, keep=self.path.with_suffix(".before-upgrade.db"))
             (self.durable_revision,) = connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()
             self._pending.revision = self.durable_revision
         except ConfigurationError as error:
@@ -335,9 +339,9 @@ class SqliteJournal:
     def _write(self, batch: _Batch) -> None:
         batch.write(self._writable())
 
-    def _prune_some(self, before: float) -> int:
+    def _prune(self, step: Callable[..., T], *arguments: object) -> T:
         try:
-            return prune_some(self._writable(), before)
+            return step(self._writable(), *arguments)
         except sqlite3.Error as error:
             raise JournalError(f"can't prune {self.path}: {error}") from error
 

@@ -11,6 +11,7 @@ import pytest
 from controlplane.state.records import ClusterRecord, TaskRecord
 from controlplane.state.state import State, load_state
 from controlplane.store.api import JournalError
+from controlplane.store.retention import KEPT_LINES
 from controlplane.store.sqlite import OnCommit, SqliteJournal
 from homeport.errors import ConfigurationError
 from homeport.ids import TaskId
@@ -190,3 +191,87 @@ async def test_after_run_has_ended_nobody_waits_for_ever(database: Path) -> None
             writing.cancel()
         with pytest.raises(JournalError, match="ended"):
             put(state, "late")
+
+
+async def test_a_cancelled_wait_and_a_cancelled_run_lose_nothing(database: Path) -> None:
+    async with SqliteJournal.open(database) as journal:
+        state = await load_state(journal)
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(journal.run())
+            revision = put(state, "a")
+            impatient = group.create_task(state.durable(revision))
+            patient = group.create_task(state.durable(revision))
+            await asyncio.sleep(0)
+            impatient.cancel()
+            await patient
+            put(state, "b")
+            await asyncio.sleep(0)  # `run` has begun to write
+            put(state, "c")
+            writing.cancel()
+            writing.cancel()
+    async with running(database) as state:
+        assert [cluster.name for cluster in state.clusters] == ["a", "b", "c"]
+
+
+class MovableClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+def line(number: int) -> StoryLine:
+    return StoryLine(at=-1.0, event="e", message=str(number), actor="agent")
+
+
+async def test_retention_forgets_what_is_old_and_keeps_how_a_live_task_began(database: Path) -> None:
+    clock = MovableClock()
+    async with SqliteJournal.open(database, clock=clock) as journal, asyncio.TaskGroup() as group:
+        writing = group.create_task(journal.run())
+        state = await load_state(journal)
+        live, stopped = task(), task(id=TaskId("1" * 32))
+        late = TaskId("2" * 32)
+        with state.transaction() as transaction:
+            transaction.put(live)
+            for number in range(KEPT_LINES + 2500):
+                transaction.tell(live.id, line(number))
+            transaction.tell(stopped.id, line(1))
+            transaction.archive(stopped)
+            transaction.tell(late, line(1))
+        clock.time = 50.0
+        with state.transaction() as transaction:
+            transaction.tell(live.id, line(-1))
+            transaction.archive(task(id=late))
+        await state.durable()
+        assert await journal.prune(before=10.0) == 2500 + 2
+        assert await journal.prune(before=10.0) == 0
+        kept = await journal.story(live.id)
+        assert [each.message for each in kept] == [*map(str, range(KEPT_LINES)), "-1"]
+        assert await journal.story(stopped.id) == ()
+        assert await journal.archived_task(stopped.id) is None
+        assert await journal.archived_task(late) == task(id=late)  # it left memory later: its whole story stays
+        assert await journal.story(late) == (line(1),)
+        writing.cancel()
+
+
+async def test_the_retention_loop_prunes_at_once(database: Path) -> None:
+    clock = MovableClock()
+    async with SqliteJournal.open(database, clock=clock, retention_s=5.0) as journal, asyncio.TaskGroup() as group:
+        writing = group.create_task(journal.run())
+        state = await load_state(journal)
+        with state.transaction() as transaction:
+            transaction.archive(task())
+        await state.durable()
+        clock.time = 6.0
+        pruning = group.create_task(journal.run_retention())
+        async with asyncio.timeout(5):
+            while await journal.archived_task(TASK) is not None:
+                pass
+        pruning.cancel()
+        writing.cancel()
