@@ -175,6 +175,9 @@ def join_command(context: Context, document: Document) -> Document:
     arguments = ["--server", url, "--activation-id", activation.id, "--activation-code", code]
     if ca_hash is not None:
         arguments += ["--ca-hash", ca_hash]
+    elif url.startswith("http://") and context.endpoints.network_url is not None:
+        # Whoever started the control plane asked for plain http by name; the agent wants to be told, too.
+        arguments.append("--allow-plain-http")
     return {
         "activationId": activation.id,
         "activationCode": code,

@@ -49,10 +49,14 @@ def drain(node: str, undo: bool, wait: bool, timeout: float, target: Target, as_
         click.echo(f"{short_id(found['id'])} ({found['hostname']}) takes tasks again.")
     else:
         left = found["tasks"]
-        tasks = "No task is left on it." if not left else f"{left} task{'s' * (left != 1)} still run on it."
+        tasks = f"{_still_run(left)} on it." if left else "No task is left on it."
         click.echo(f"{short_id(found['id'])} ({found['hostname']}) takes no more tasks. {tasks}")
         if left:
             say(f"  See them: homeport ps --node {short_id(found['id'])}     Undo: homeport drain {node} --undo")
+
+
+def _still_run(tasks: int) -> str:
+    return "1 task still runs" if tasks == 1 else f"{tasks} tasks still run"
 
 
 def _wait_until_empty(target: Target, node_id: str, timeout_s: float) -> None:
@@ -65,7 +69,7 @@ def _wait_until_empty(target: Target, node_id: str, timeout_s: float) -> None:
             show(f"draining: {left} task{'s' * (left != 1)} left")
             if time.monotonic() > deadline:
                 raise CliError(
-                    f"After {timeout_s:g} s {left} task{'s' * (left != 1)} still run on the node {node_id}.",
+                    f"After {timeout_s:g} s {_still_run(left)} on the node {node_id}.",
                     hint=f"See them: homeport ps --node {short_id(node_id)}; stop one: homeport stop TASK",
                 )
             time.sleep(_POLL_S)

@@ -153,11 +153,14 @@ class Installation:
         activation = await asyncio.to_thread(lambda: self.client().own("JoinCommand", description="homeport up"))
         command = [
             *self._agent("join"),
+            *("--docker-host", self._settings.docker_host),
             *("--server", endpoint.local_url),
             *("--activation-id", activation["activationId"], "--activation-code", activation["activationCode"]),
         ]
         if endpoint.local_url.startswith("https://") and endpoint.ca_hash:
             command += ["--ca-hash", endpoint.ca_hash]
+        if self._settings.insecure_http:
+            command.append("--allow-plain-http")
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

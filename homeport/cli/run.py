@@ -178,7 +178,7 @@ def _start(
     client: "Client", cluster: str, definition: str, count: int, changes: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
     answer = client.ecs(
-        "run_task", cluster=cluster, taskDefinition=definition, count=count, overrides=changes, startedBy="homeport run"
+        "run_task", cluster=cluster, taskDefinition=definition, count=count, overrides=changes, startedBy="homeport-run"
     )
     started: list[dict[str, Any]] = answer["tasks"]
     for failure in answer["failures"]:

@@ -27,7 +27,7 @@ __all__ = ["SAMPLE_IMAGE", "free_port", "job_definition", "next_steps", "show_sa
 SAMPLE_IMAGE: Final = "homeport/sample:1"
 _WEB: Final = "sample-web"
 _JOB: Final = "sample-job"
-_STARTED_BY: Final = "homeport up --sample"
+_STARTED_BY: Final = "homeport-up-sample"
 #: The first of these that is free becomes the sample's port, and stays it.
 _PORTS: Final = range(8080, 8180)
 _CONTAINER_PORT: Final = 8080
