@@ -146,8 +146,8 @@ def _check_activation_is_open(context: Context, activation: ActivationRecord) ->
     if activation.registrations >= activation.registration_limit:
         raise RegistrationRefused(
             "RegistrationLimitReached",
-            f"The activation's limit of registrations ({activation.registration_limit}) is reached. Make a new one with "
-            "`homeport add-node`, or `aws ssm create-activation --registration-limit N` for N hosts.",
+            f"The activation's limit of registrations ({activation.registration_limit}) is reached. Make a new one "
+            "with `homeport add-node`, or `aws ssm create-activation --registration-limit N` for N hosts.",
             status=403,
         )
 
