@@ -57,10 +57,9 @@ def find_task_definition(context: Context, reference: str) -> TaskDefinitionReco
     name = local_path(context, reference, "task-definition") if reference.startswith("arn:") else reference
     if name is None:
         return None
-    family, _, revision = name.partition(":")
-    if revision:
+    if ":" in name:
         return context.state.task_definitions.get(name)
-    return _newest_active(context, family)
+    return _newest_active(context, name)
 
 
 def _newest_active(context: Context, family: str) -> TaskDefinitionRecord | None:
