@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Installation, installation
+from tests.engine.conftest import busybox
+
+__all__ = ["busybox", "control_plane", "homeport"]
 
 
 @pytest.fixture
