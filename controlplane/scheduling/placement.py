@@ -104,23 +104,24 @@ class _Node(Protocol):
 
 
 def _tree(chain: Sequence[Strategy], source: random.Random) -> _Node:
-    """Make the tree for a chain: a branch up to the last strategy that looks beyond the single host, then leaves."""
-    if any(strategy.by_attribute for strategy in chain):
+    """Make the tree for a chain: branches while a strategy to come looks beyond the single host, then a leaf."""
+    if chain and chain[0].type == "random":
+        return _RandomLeaf(source)  # what follows has no ties left to decide
+    if any(strategy.by_attribute or strategy.type == "random" for strategy in chain):
         return _Branch(chain, source)
-    return _Leaf(chain, source)
+    return _Leaf(chain)
 
 
 class _Leaf:
     """Hosts ordered by what each is by itself. Only open ones are kept, each once."""
 
-    def __init__(self, chain: Sequence[Strategy], source: random.Random) -> None:
+    def __init__(self, chain: Sequence[Strategy]) -> None:
         self._chain = chain
-        self._source = source
         self._heap: list[tuple[_Key, _Host]] = []
 
     def add(self, host: _Host, *, is_open: bool) -> None:
         if is_open:
-            scores = (_score(strategy, host, self._source) for strategy in self._chain)
+            scores = (_score(strategy, host) for strategy in self._chain)
             key = (*scores, host.candidate.load.tasks, host.candidate.id)
             heapq.heappush(self._heap, (key, host))
 
@@ -129,6 +130,36 @@ class _Leaf:
 
     def take(self) -> _Host:
         return heapq.heappop(self._heap)[1]
+
+
+class _RandomLeaf:
+    """Open hosts in no order: each is as likely as any other to be the next."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+        self._hosts: list[_Host] = []
+        #: Drawn for the next one: its place among other leaves, and its place in the list.
+        self._next: tuple[float, int] | None = None
+
+    def add(self, host: _Host, *, is_open: bool) -> None:
+        if is_open:
+            self._hosts.append(host)
+            self._next = None
+
+    def best(self) -> _Key | None:
+        if not self._hosts:
+            return None
+        if self._next is None:
+            self._next = self._source.random(), self._source.randrange(len(self._hosts))
+        return (self._next[0],)
+
+    def take(self) -> _Host:
+        self.best()
+        assert self._next is not None, "only a leaf with hosts is asked for one"
+        index = self._next[1]
+        self._hosts[index], self._hosts[-1] = self._hosts[-1], self._hosts[index]
+        self._next = None
+        return self._hosts.pop()
 
 
 class _Branch:
@@ -174,7 +205,7 @@ class _Branch:
             return instance.attributes.get(
                 self._strategy.field, instance.facts.attributes.get(self._strategy.field, "")
             )
-        return _score(self._strategy, host, self._source)
+        return _score(self._strategy, host)
 
     def _key(self, value: Any) -> _Key | None:
         best = self._parts[value].best()
@@ -188,11 +219,6 @@ class _Branch:
             heapq.heappush(self._heap, (key, value))
 
 
-def _score(strategy: Strategy, host: _Host, source: random.Random) -> float:
-    match strategy.type:
-        case "random":
-            return source.random()
-        case "binpack":
-            return host.left(strategy.field)
-        case "spread":
-            return host.group_tasks
+def _score(strategy: Strategy, host: _Host) -> int:
+    """What a host is worth by itself, the least being the best."""
+    return host.left(strategy.field) if strategy.type == "binpack" else host.group_tasks
