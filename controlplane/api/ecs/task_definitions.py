@@ -14,6 +14,7 @@ import msgspec
 from controlplane.api import pagination
 from controlplane.api.arguments import check_list_size, render_tags, require, tags_of
 from controlplane.api.ecs.definition_rules import check_definition
+from controlplane.api.ecs.extensions import restart_attempt_period_s
 from controlplane.api.ecs.lookup import find_task_definition
 from controlplane.api.ecs.units import cpu_units, memory_mib
 from controlplane.api.errors import ClientException, InvalidParameterException
@@ -38,6 +39,7 @@ def register_task_definition(context: Context, request: Document) -> Document:
     """Register the next revision of a family."""
     check_definition(request)
     tags = tags_of(request)
+    restart_attempt_period_s(tags)
     family = request["family"]
     known = context.state.families.get(family)
     revision = known.last_revision + 1 if known else 1

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from controlplane.api.ecs.extensions import restart_attempt_period_s
 from controlplane.api.ecs.units import cpu_units, memory_mib
 from controlplane.api.ecs.unsupported import refuse_unsupported
 from controlplane.api.errors import ClientException, InvalidParameterException
@@ -64,12 +65,14 @@ def build_spec(
     for override in overrides.get("containerOverrides") or ():
         by_name.setdefault(override["name"], {}).update(override)
     host_network = document.get("networkMode") == "host"
+    attempt_period_s = restart_attempt_period_s(definition.tags)
     containers = tuple(
         _container(
             container,
             by_name.get(container["name"], {}),
             arn=arns.container(cluster, task_id, container_id),
             host_network=host_network,
+            attempt_period_s=attempt_period_s,
         )
         for container, container_id in zip(document["containerDefinitions"], container_ids, strict=True)
     )
@@ -115,7 +118,9 @@ def kept_logs(document: Document) -> tuple[str, ...]:
     )
 
 
-def _container(document: Document, override: Document, *, arn: str, host_network: bool) -> ContainerSpec:
+def _container(
+    document: Document, override: Document, *, arn: str, host_network: bool, attempt_period_s: int | None
+) -> ContainerSpec:
     merged = {**document, **{member: value for member, value in override.items() if value is not None}}
     return ContainerSpec(
         name=document["name"],
@@ -146,7 +151,7 @@ def _container(document: Document, override: Document, *, arn: str, host_network
         health_check=_health_check(document.get("healthCheck")),
         start_timeout_s=document.get("startTimeout"),
         stop_timeout_s=document.get("stopTimeout", DEFAULT_STOP_TIMEOUT_S),
-        restart_policy=_restart_policy(document.get("restartPolicy")),
+        restart_policy=_restart_policy(document.get("restartPolicy"), attempt_period_s),
         log=_log(document.get("logConfiguration")),
         **_docker_options(document),
     )
@@ -204,13 +209,15 @@ def _health_check(check: Document | None) -> HealthCheck | None:
     )
 
 
-def _restart_policy(policy: Document | None) -> RestartPolicy:
+def _restart_policy(policy: Document | None, attempt_period_s: int | None) -> RestartPolicy:
     if not policy:
         return RestartPolicy()
+    if attempt_period_s is None:
+        attempt_period_s = policy.get("restartAttemptPeriod") or RestartPolicy().attempt_period_s
     return RestartPolicy(
         enabled=policy["enabled"],
         ignored_exit_codes=tuple(policy.get("ignoredExitCodes") or ()),
-        attempt_period_s=policy.get("restartAttemptPeriod") or RestartPolicy().attempt_period_s,
+        attempt_period_s=attempt_period_s,
     )
 
 
