@@ -68,8 +68,8 @@ PATH_REGISTER: Final = "/fleet/v1/register"
 PATH_SESSION: Final = "/fleet/v1/session"
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of parts of messages."""
+class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of parts of messages. Immutable trees, so the garbage collector needn't look at them (gc=False)."""
 
 
 class _Tagged(_Message, frozen=True, tag_field="type", tag=True):

@@ -31,8 +31,8 @@ DEFAULT_STOP_TIMEOUT_S: Final = 30
 Protocol = Literal["tcp", "udp"]
 
 
-class _Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all parts of a spec."""
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all parts of a spec. Immutable trees, so the garbage collector needn't look at them (gc=False)."""
 
 
 class PortMapping(_Spec, frozen=True):
