@@ -29,8 +29,8 @@ __all__ = [
 Tags = dict[str, str]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all records."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all records. Immutable trees, so the garbage collector needn't look at them (gc=False)."""
 
     kind: ClassVar[str]
 

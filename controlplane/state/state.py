@@ -7,7 +7,7 @@ What always holds:
  - putting a record that equals the stored one changes nothing (reconciling twice writes nothing, invariant 8).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.sharing import Sharing
 from controlplane.state.table import Table
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch
 from controlplane.store.api import Change, Commit, Journal
@@ -74,6 +75,7 @@ class State:
         self.idempotency: Table[IdempotencyRecord] = Table()
         self.settings: Table[SettingRecord] = Table()
         self.load = LoadBook()
+        self._sharing = Sharing()
         self.presence = PresenceBook()
         self._tables: dict[str, Table[Any]] = {
             ClusterRecord.kind: self.clusters,
@@ -132,7 +134,18 @@ class State:
     def _count_overflow(self) -> None:
         self.watch_overflows += 1
 
+    def _fill(self, records: Iterable[Record]) -> None:
+        by_kind: dict[str, list[Record]] = {kind: [] for kind in self._tables}
+        for record in records:
+            by_kind[record.kind].append(self._sharing.task(record, None) if isinstance(record, TaskRecord) else record)
+        for kind, table in self._tables.items():
+            table.fill(by_kind[kind])
+        for task in self.tasks:
+            self.load.change(None, task)
+
     def _write(self, kind: str, key: str, new: Record | None) -> Record | None:
+        if isinstance(new, TaskRecord):
+            new = self._sharing.task(new, self.tasks.get(key))
         old = cast("Record | None", self._tables[kind].replace(key, new))
         if kind == TaskRecord.kind:
             self.load.change(cast("TaskRecord | None", old), cast("TaskRecord | None", new))
@@ -209,6 +222,5 @@ async def load_state(journal: Journal) -> State:
     """Read everything the journal holds into a new State."""
     revision, records = await journal.load()
     state = State(journal, revision=revision)
-    for record in records:
-        state._write(record.kind, record.key, record)
+    state._fill(records)
     return state

@@ -57,6 +57,17 @@ class _Index(Generic[R]):
         if not bucket:
             del self._buckets[value]
 
+    def fill(self, records: Iterable[R]) -> None:
+        """Take the records, which are in key order, into the empty index."""
+        buckets: dict[Hashable, list[str]] = {}
+        for record in records:
+            value = self._value_of(record)
+            if value is not None:
+                buckets.setdefault(value, []).append(record.key)
+        self._buckets.update(
+            (value, SortedList(keys) if len(keys) > LARGE_BUCKET else keys) for value, keys in buckets.items()
+        )
+
     def keys(self, value: Hashable, after: str | None = None) -> Iterable[str]:
         """The keys filed under `value`, in order, beginning behind `after`."""
         bucket = self._buckets.get(value, ())
@@ -74,12 +85,9 @@ class _Index(Generic[R]):
 
     def validate(self, name: str, records: Iterable[R]) -> None:
         """Raise AssertionError unless this is the index of `records`, which are in key order."""
-        expected: dict[Hashable, list[str]] = {}
-        for record in records:
-            value = self._value_of(record)
-            if value is not None:
-                expected.setdefault(value, []).append(record.key)
-        assert self.contents() == expected, f"the index {name!r} is wrong: {self.contents()} instead of {expected}"
+        expected = _Index(self._value_of)
+        expected.fill(records)
+        assert self.contents() == expected.contents(), f"the index {name!r} is wrong: {self.contents()}"
 
 
 class _Tally(Generic[R]):
@@ -155,6 +163,16 @@ class Table(Generic[R]):
         else:
             keys = self._records
         return (self._records[key] for key in keys)
+
+    def fill(self, records: Iterable[R]) -> None:
+        """Take records into the empty table, several times faster than one by one. For `State` alone."""
+        assert not self._records, "only an empty table can be filled"
+        self._records.update((record.key, record) for record in records)
+        for index in self._indexes.values():
+            index.fill(self)
+        for tally in self._tallies.values():
+            for record in self:
+                tally.change(None, record)
 
     def replace(self, key: str, new: R | None) -> R | None:
         """Put (or, with None, delete) a record and return the one that was there. For `State` alone."""

@@ -16,9 +16,9 @@ nothing is ever written again, every waiter and `run` get a JournalError, and `a
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -179,8 +179,9 @@ class SqliteJournal:
     # ------------------------------------------------------------ the seam
 
     async def load(self) -> tuple[int, Iterable[Record]]:
-        """See Journal."""
-        return await self._in(self._writer, self._load)
+        """See Journal. The records are read and decoded while they are iterated, so that no copy of all is held."""
+        self._raise_failure()
+        return self.durable_revision, self._records()
 
     def append(self, commit: Commit) -> None:
         """See Journal. Raises JournalError once the journal has failed or is closed, ValueError for what isn't JSON.
@@ -277,6 +278,14 @@ class SqliteJournal:
     async def _in(self, executor: ThreadPoolExecutor, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
 
+    def _records(self) -> Iterator[Record]:
+        try:
+            with closing(connect(self.path)) as connection:
+                for kind, key, body in connection.execute("SELECT kind, key, body FROM objects ORDER BY kind, key"):
+                    yield decode_record(kind, key, body)
+        except sqlite3.Error as error:
+            raise JournalError(f"can't read {self.path}: {error}") from error
+
     async def _write_pending(self) -> None:
         """Write the pending batch and settle it; a cancel is held back until that is done."""
         batch, self._pending = self._pending, _Batch()
@@ -328,13 +337,6 @@ class SqliteJournal:
             raise ConfigurationError(f"{self.path}: {error}") from error
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"can't open {self.path}: {error}") from error
-
-    def _load(self) -> tuple[int, list[Record]]:
-        try:
-            rows = self._writable().execute("SELECT kind, key, body FROM objects")
-            return self.durable_revision, [decode_record(kind, key, body) for kind, key, body in rows]
-        except sqlite3.Error as error:
-            raise JournalError(f"can't read {self.path}: {error}") from error
 
     def _write(self, batch: _Batch) -> None:
         batch.write(self._writable())

@@ -146,4 +146,4 @@ async def test_a_damaged_document_is_named(old: sqlite3.Connection, tmp_path: Pa
     old.close()
     async with SqliteJournal.open(tmp_path / "state.db") as journal:
         with pytest.raises(JournalError, match=f"stored task '{LIVE}' can't be read"):
-            await journal.load()
+            await load_state(journal)
