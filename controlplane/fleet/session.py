@@ -87,11 +87,12 @@ class Session:
         self._wake: Callable[[], None] = lambda: None
         self._scope: asyncio.Timeout | None = None
         self._goodbye: Goodbye | None = None
+        self._lost = "the host has gone"
 
     @property
     def reason(self) -> str:
         """Why the session has ended, as far as this side knows."""
-        return "the host has gone" if self._goodbye is None else self._goodbye.reason
+        return self._lost if self._goodbye is None else self._goodbye.reason
 
     # ------------------------------------------------------------ life
 
@@ -104,8 +105,8 @@ class Session:
             async with asyncio.timeout(None) as self._scope:
                 if self._goodbye is None:
                     await self._serve()
-        except (PeerGone, TimeoutError):
-            pass
+        except TimeoutError:
+            pass  # `end` was called
         finally:
             self._scope = None
             self.logs.fail_all("the session with the host has ended; its log may go on")
@@ -133,8 +134,8 @@ class Session:
                 await self._wire.send(Welcome(session_id=self.id, heartbeat_s=self.period_s))
                 wake()
                 await self._read()
-        except* PeerGone:
-            pass
+        except* PeerGone as errors:
+            self._lost = str(errors.exceptions[0])
         except* ProtocolError as errors:
             self.end(Goodbye(reason=f"protocol error: {errors.exceptions[0]}"))
             _log.warning("session ended: protocol error", instance=self.instance_id, error=str(errors.exceptions[0]))
