@@ -100,5 +100,9 @@ def _show(node: dict[str, Any]) -> None:
         click.echo(f"{name + ':':12} {value}")
     for condition in node["conditions"]:
         click.echo(f"{'condition:':12} {condition['type']} {'ok' if condition['ok'] else condition['reason']}")
+    capabilities = [name for name in node["attributes"] if "ecs.capability." in name]
     for name, value in sorted(node["attributes"].items()):
-        click.echo(f"{'attribute:':12} {name}{f' = {value}' if value else ''}")
+        if name not in capabilities:
+            click.echo(f"{'attribute:':12} {name}{f' = {value}' if value else ''}")
+    if capabilities:
+        click.echo(f"{'attribute:':12} and {len(capabilities)} ECS capabilities (--json lists them)")

@@ -91,8 +91,8 @@ async def show_sample(settings: UpSettings, installation: Installation, *, say: 
     client = installation.client()
     try:
         task_id = await asyncio.to_thread(_ensure_running, client)
-        say(f"sample: starting the task {short_id(task_id)}")
         task = await _running(client, task_id, say)
+        say(f"sample: the task {short_id(task_id)} runs")
     except CliError as error:
         say(f"sample: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return
@@ -173,12 +173,13 @@ async def _running(client: Client, task_id: str, say: Callable[[str], None]) -> 
         async with asyncio.timeout(_START_TIMEOUT_S):
             while True:
                 answer = await asyncio.to_thread(lambda: client.own("DescribeStory", task=task_id))
-                for line in answer["lines"][told:]:
-                    say(f"sample: {line['message']}")
-                told = len(answer["lines"])
                 task: dict[str, Any] = answer["task"]
                 if task["lastStatus"] == "RUNNING":
                     return task
+                for line in answer["lines"][told:]:
+                    if line["actor"] == "agent":
+                        say(f"sample: {line['message']}")
+                told = len(answer["lines"])
                 if task["lastStatus"] == "STOPPED":
                     raise CliError(
                         f"The task {short_id(task_id)} stopped: {task['stoppedReason']}",
@@ -212,7 +213,7 @@ def next_steps(
     place = "" if data_dir == ".homeport" else f" --data-dir {shlex.quote(data_dir)}"
 
     def step(command: str, what: str) -> str:
-        return f"    {command:<62}  # {what}"
+        return f"    {command:<68}  # {what}"
 
     aws = "" if has_aws else "   (the AWS CLI isn't installed here; Debian and Ubuntu: apt-get install awscli)"
     return [
@@ -241,7 +242,7 @@ def next_steps(
         step(f"kill -9 {control_plane_pid or 'PID'}", "the control plane: nothing is forgotten"),
         "",
         f"  Add another machine: {homeport} add-node{place}",
-        "  Stop with Ctrl-C; containers run on. `make down` stops them too.",
+        f"  Stop with Ctrl-C; containers run on, unless you stop them first: {homeport} stop {task_id}{place}",
         "",
     ]
 

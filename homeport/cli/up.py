@@ -133,7 +133,7 @@ def _failure(error: Exception) -> CliError:
     reason = error.last_words.partition(": ")[2] if error.last_words.startswith("homeport-") else error.last_words
     if reason:
         return kind(f"{error.name[0].upper()}{error.name[1:]} can't run: {reason}")
-    return kind(f"{error}.", hint="What it said is above.")
+    return kind(f"{error}; what it said is above.")
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
