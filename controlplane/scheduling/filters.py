@@ -14,7 +14,7 @@ from typing import Final
 from controlplane.scheduling.language import Query
 from controlplane.scheduling.model import Candidate, Demand, Refusal
 
-__all__ = ["FITNESS", "Filter", "distinct_instance", "first_refusal", "member_of"]
+__all__ = ["FITNESS", "Filter", "distinct_instance", "first_refusal", "fits", "member_of"]
 
 Filter = Callable[[Candidate, Demand], Refusal | None]
 
@@ -123,6 +123,24 @@ def distinct_instance(candidate: Candidate, demand: Demand) -> Refusal | None:
 
 
 FITNESS: Final[tuple[Filter, ...]] = (active, agent_connected, healthy, attributes, memory, cpu, gpus, ports)
+
+
+def fits(candidate: Candidate, demand: Demand) -> bool:
+    """Tell whether FITNESS has no objection: the same question in one go, as most hosts of a cluster do fit."""
+    instance, load, presence = candidate.instance, candidate.load, candidate.presence
+    if instance.status != "ACTIVE" or presence is None or not presence.connected:
+        return False
+    for condition in presence.conditions:
+        if not condition.ok and condition.type in (_RUNTIME, _DISK):
+            return False
+    total, wanted = instance.facts.resources, demand.resources
+    return (
+        wanted.memory_mib <= total.memory_mib - load.memory_mib
+        and wanted.cpu_units <= total.cpu_units - load.cpu_units
+        and wanted.gpus <= total.gpus - load.gpus
+        and (not wanted.ports or ports(candidate, demand) is None)
+        and (not demand.attributes or attributes(candidate, demand) is None)
+    )
 
 
 def _short(candidate: Candidate, kind: str, unit: str, wanted: int, total: int, held: int) -> Refusal | None:

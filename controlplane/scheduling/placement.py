@@ -1,24 +1,16 @@
 """Placing: which hosts get the tasks of one demand. Pure: the same arguments give the same answer.
 
-Strategies are a chain: hosts are narrowed by the first, ties by the second, and so on; what still ties goes to the host
-with the fewest tasks, then to the smallest id. A spread over an attribute counts the group's tasks among the hosts
-that the strategies before it left, also those that can't take more, so that zones stay even when one fills up.
-
-The hosts are filtered once and kept in a tree, one level for each strategy that splits them and a heap at the leaves:
-the cost grows with hosts + tasks, never with hosts x tasks.
+Each host is filtered once and ranked (`controlplane.scheduling.ranking`); after that a task costs a few steps in a
+heap. So the cost grows with hosts + tasks, never with hosts x tasks.
 """
 
-import heapq
 import random
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
 
-from msgspec.structs import replace
-
-from controlplane.scheduling.filters import FITNESS, Filter, distinct_instance, first_refusal, member_of
+from controlplane.scheduling.filters import FITNESS, Filter, distinct_instance, first_refusal, fits, member_of
 from controlplane.scheduling.language import parse_query
-from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal, Strategy
+from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
+from controlplane.scheduling.ranking import Host, rank
 from homeport.ids import InstanceId
 
 __all__ = ["place"]
@@ -29,196 +21,39 @@ def place(candidates: Sequence[Candidate], demand: Demand, count: int, source: r
 
     Raises QueryError if a memberOf expression can't be understood.
     """
-    filters = _filters(demand)
-    root = _tree(demand.strategy, source)
+    check = _Check(demand)
+    ranking = rank(demand.strategy, source)
     refusals: list[Refusal] = []
     for candidate in candidates:
-        host = _Host(candidate, demand)
-        refusal = first_refusal(candidate, demand, filters)
+        refusal = check(candidate)
         if refusal is not None:
             refusals.append(refusal)
-        root.add(host, is_open=refusal is None)
+        ranking.add(Host(candidate, demand), is_open=refusal is None)
     chosen: list[InstanceId] = []
-    while len(chosen) < count and root.best() is not None:
-        picked = root.take()
-        chosen.append(picked.candidate.id)
-        picked.load_one_more()
-        refusal = first_refusal(picked.candidate, demand, filters)
+    while len(chosen) < count and ranking.best() is not None:
+        host = ranking.take()
+        chosen.append(host.candidate.instance.id)
+        host.load_one_more()
+        refusal = check(host.candidate)
         if refusal is not None:
             refusals.append(refusal)
-        root.add(picked, is_open=refusal is None)
+        ranking.add(host, is_open=refusal is None)
     return Placement(tuple(chosen), tuple(refusals))
 
 
-def _filters(demand: Demand) -> tuple[Filter, ...]:
-    filters: list[Filter] = []
-    for constraint in demand.constraints:
-        if constraint.type == "memberOf":
-            filters.append(member_of(parse_query(constraint.expression)))
-        else:
-            filters.append(distinct_instance)
-    # What a host is comes before what it has left; the constraints in between are the cheapest to be told of.
-    return (*FITNESS[:4], *filters, *FITNESS[4:])
+class _Check:
+    """All filters of a demand: says why a host can't take one more of its tasks, or None."""
 
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._constraints: list[Filter] = [
+            member_of(parse_query(constraint.expression)) if constraint.type == "memberOf" else distinct_instance
+            for constraint in demand.constraints
+        ]
+        # What a host is comes first, then where it may be, then what it has left.
+        self._all = (*FITNESS[:4], *self._constraints, *FITNESS[4:])
 
-class _Host:
-    """A candidate, and what this placement has put on it so far."""
-
-    __slots__ = ("_copied", "candidate", "demand")
-
-    def __init__(self, candidate: Candidate, demand: Demand) -> None:
-        self.candidate = candidate
-        self.demand = demand
-        self._copied = False
-
-    @property
-    def group_tasks(self) -> int:
-        return self.candidate.tasks_of(self.demand.group)
-
-    def load_one_more(self) -> None:
-        """Count one more task, on a copy: the state's own books are not touched."""
-        if not self._copied:
-            self.candidate = replace(self.candidate, load=self.candidate.load.copy())
-            self._copied = True
-        self.candidate.load.add(self.demand.resources, 1)
-        self.candidate.load.add_to_group(self.demand.group, 1)
-
-    def left(self, field: str) -> int:
-        """Return what is left of "cpu" (units) or "memory" (MiB)."""
-        total, held = self.candidate.instance.facts.resources, self.candidate.load
-        return total.cpu_units - held.cpu_units if field == "cpu" else total.memory_mib - held.memory_mib
-
-
-#: What hosts, and branches by their best host, are ordered by: the least first.
-_Key = tuple[Any, ...]
-
-
-class _Node(Protocol):
-    """A set of hosts, some open (can take one more), that knows which of those is next."""
-
-    def add(self, host: _Host, *, is_open: bool) -> None: ...
-
-    def best(self) -> _Key | None: ...
-
-    def take(self) -> _Host: ...
-
-
-def _tree(chain: Sequence[Strategy], source: random.Random) -> _Node:
-    """Make the tree for a chain: branches while a strategy to come looks beyond the single host, then a leaf."""
-    if chain and chain[0].type == "random":
-        return _RandomLeaf(source)  # what follows has no ties left to decide
-    if any(strategy.by_attribute or strategy.type == "random" for strategy in chain):
-        return _Branch(chain, source)
-    return _Leaf(chain)
-
-
-class _Leaf:
-    """Hosts ordered by what each is by itself. Only open ones are kept, each once."""
-
-    def __init__(self, chain: Sequence[Strategy]) -> None:
-        self._chain = chain
-        self._heap: list[tuple[_Key, _Host]] = []
-
-    def add(self, host: _Host, *, is_open: bool) -> None:
-        if is_open:
-            scores = (_score(strategy, host) for strategy in self._chain)
-            key = (*scores, host.candidate.load.tasks, host.candidate.id)
-            heapq.heappush(self._heap, (key, host))
-
-    def best(self) -> _Key | None:
-        return self._heap[0][0] if self._heap else None
-
-    def take(self) -> _Host:
-        return heapq.heappop(self._heap)[1]
-
-
-class _RandomLeaf:
-    """Open hosts in no order: each is as likely as any other to be the next."""
-
-    def __init__(self, source: random.Random) -> None:
-        self._source = source
-        self._hosts: list[_Host] = []
-        #: Drawn for the next one: its place among other leaves, and its place in the list.
-        self._next: tuple[float, int] | None = None
-
-    def add(self, host: _Host, *, is_open: bool) -> None:
-        if is_open:
-            self._hosts.append(host)
-            self._next = None
-
-    def best(self) -> _Key | None:
-        if not self._hosts:
-            return None
-        if self._next is None:
-            self._next = self._source.random(), self._source.randrange(len(self._hosts))
-        return (self._next[0],)
-
-    def take(self) -> _Host:
-        self.best()
-        assert self._next is not None, "only a leaf with hosts is asked for one"
-        index = self._next[1]
-        self._hosts[index], self._hosts[-1] = self._hosts[-1], self._hosts[index]
-        self._next = None
-        return self._hosts.pop()
-
-
-class _Branch:
-    """Hosts split by the value that the first strategy of the chain gives them, each part ordered by the rest.
-
-    The heap has an entry for each state a part has been in; those that aren't true any more are dropped on surfacing.
-    """
-
-    def __init__(self, chain: Sequence[Strategy], source: random.Random) -> None:
-        self._strategy = chain[0]
-        self._rest = chain[1:]
-        self._source = source
-        self._parts: dict[Any, _Node] = {}
-        self._group_tasks: Counter[Any] = Counter()
-        self._heap: list[tuple[_Key, Any]] = []
-
-    def add(self, host: _Host, *, is_open: bool) -> None:
-        value = self._value(host)
-        part = self._parts.get(value)
-        if part is None:
-            part = self._parts[value] = _tree(self._rest, self._source)
-        self._group_tasks[value] += host.group_tasks
-        part.add(host, is_open=is_open)
-        self._push(value)
-
-    def best(self) -> _Key | None:
-        while self._heap and self._heap[0][0] != self._key(self._heap[0][1]):
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def take(self) -> _Host:
-        """Take the best host out, with its tasks: whoever took it adds it again, open or not."""
-        self.best()
-        value = self._heap[0][1]
-        host = self._parts[value].take()
-        self._group_tasks[value] -= host.group_tasks
-        self._push(value)
-        return host
-
-    def _value(self, host: _Host) -> Any:
-        if self._strategy.by_attribute:
-            instance = host.candidate.instance
-            return instance.attributes.get(
-                self._strategy.field, instance.facts.attributes.get(self._strategy.field, "")
-            )
-        return _score(self._strategy, host)
-
-    def _key(self, value: Any) -> _Key | None:
-        best = self._parts[value].best()
-        if best is None:
-            return None
-        return (self._group_tasks[value] if self._strategy.by_attribute else value, *best)
-
-    def _push(self, value: Any) -> None:
-        key = self._key(value)
-        if key is not None:
-            heapq.heappush(self._heap, (key, value))
-
-
-def _score(strategy: Strategy, host: _Host) -> int:
-    """What a host is worth by itself, the least being the best."""
-    return host.left(strategy.field) if strategy.type == "binpack" else host.group_tasks
+    def __call__(self, candidate: Candidate) -> Refusal | None:
+        if fits(candidate, self._demand):
+            return first_refusal(candidate, self._demand, self._constraints) if self._constraints else None
+        return first_refusal(candidate, self._demand, self._all)

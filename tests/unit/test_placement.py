@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from controlplane.scheduling.filters import FITNESS, distinct_instance, first_refusal, member_of
+from controlplane.scheduling.filters import FITNESS, distinct_instance, first_refusal, fits, member_of
 from controlplane.scheduling.language import parse_query
 from controlplane.scheduling.model import DEFAULT_STRATEGY, Candidate, Constraint, Demand, Placement, Strategy
 from controlplane.scheduling.placement import place
@@ -190,6 +190,7 @@ def test_distinct_instance_counts_tasks_that_are_there_already() -> None:
 def test_fitness(candidate: Candidate, reason: str | None) -> None:
     refusal = first_refusal(candidate, a_demand(cpu=10, memory=10, attributes={"arch": "x86"}), FITNESS)
     assert (refusal and refusal.reason) == reason
+    assert fits(candidate, a_demand(cpu=10, memory=10, attributes={"arch": "x86"})) is (reason is None)
     assert refusal is None or ("h " in refusal.detail or " h" in refusal.detail)
 
 
@@ -313,6 +314,20 @@ def demands(*chains: tuple[Strategy, ...]) -> st.SearchStrategy[Demand]:
 )
 def test_it_chooses_what_the_definition_chooses(candidates: list[Candidate], demand: Demand, count: int) -> None:
     assert names(place(candidates, demand, count, random.Random(1))) == naive(candidates, demand, count)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    hosts(),
+    st.builds(
+        Resources, cpu_units=amounts, memory_mib=amounts, ports=st.sets(st.sampled_from([("tcp", 1), ("udp", 1)]))
+    ),
+)
+def test_the_short_form_of_fitness_is_the_long_one(candidates: list[Candidate], resources: Resources) -> None:
+    demand = replace(a_demand(), resources=replace(resources, ports=frozenset(resources.ports)))
+    for candidate in candidates:
+        candidate.load.ports[("tcp", 1)] = candidate.load.tasks % 2
+        assert fits(candidate, demand) is (first_refusal(candidate, demand, FITNESS) is None)
 
 
 @settings(max_examples=200, deadline=None)
