@@ -154,6 +154,7 @@ def join_command(**options: Any) -> None:
 def run_command(**options: Any) -> None:
     """Run the agent until SIGTERM. Containers go on running; the next start takes them over."""
     configure_logging(options["log_level"])
+    status = 0
     try:
         config = AgentConfig(
             data_dir=options["data_dir"],
@@ -171,11 +172,14 @@ def run_command(**options: Any) -> None:
     except* ConfigurationError as errors:
         for error in leaves(errors):
             click.echo(f"homeport-agent: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
+        status = EXIT_CONFIG
     except* JournalError as errors:
         for error in leaves(errors):
             click.echo(f"homeport-agent: {error}; stopping, so that nothing is done that isn't remembered", err=True)
-        sys.exit(1)
+        status = 1
+    # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

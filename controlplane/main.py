@@ -71,6 +71,7 @@ def main() -> None:
 def run(**options: Any) -> None:
     """Serve the ECS API and the agents until SIGTERM."""
     configure_logging(options["log_level"])
+    status = 0
     try:
         config = _config(options)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -78,11 +79,14 @@ def run(**options: Any) -> None:
     except* ConfigurationError as errors:
         for err in leaves(errors):
             click.echo(f"homeport-controlplane: {err}", err=True)
-        sys.exit(EXIT_CONFIG)
+        status = EXIT_CONFIG
     except* JournalError as errors:
         for err in leaves(errors):
             click.echo(f"homeport-controlplane: {err}; stopping, so that nothing is answered that isn't kept", err=True)
-        sys.exit(1)
+        status = 1
+    # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
+    if status:
+        sys.exit(status)
 
 
 def _config(options: dict[str, Any]) -> ControlPlaneConfig:
