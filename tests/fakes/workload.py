@@ -21,9 +21,11 @@ class FakeWorkload:
         self.sessions = 0
         self.acks: list[dict[TaskId, int]] = []
         self.ended: str | None = None
-        #: Open log readers, and the chunks that each is given.
+        #: Chunks of one line that each log has; how many logs are open; how many chunks each was asked for so far.
         self.log_lines = 3
         self.open_logs = 0
+        self.log_chunks_made: dict[str, int] = {}
+        self.logs_fail = False
         self.unacknowledged: dict[TaskId, TaskReport] = {}
         self._revision = -1
         self._facts = facts
@@ -100,9 +102,10 @@ class FakeWorkload:
     async def logs(self, request: LogsRequest) -> AsyncIterator[LogChunk]:
         self.open_logs += 1
         try:
-            if request.container == "broken":
+            if self.logs_fail:
                 raise OSError("the Engine does not answer")
             for number in range(self.log_lines):
+                self.log_chunks_made[request.request_id] = number + 1
                 yield LogChunk(request_id=request.request_id, lines=((float(number), "stdout", f"line {number}"),))
             if request.follow:
                 await asyncio.Event().wait()
