@@ -59,15 +59,16 @@ class State:
             public_key=lambda r: r.public_key,
         )
         self.tasks: Table[TaskRecord] = Table(
-            {"status_desired": lambda r: (r.status, r.desired)},
-            cluster=lambda r: r.cluster,
+            {
+                "status_desired": lambda r: (r.status, r.desired),
+                "cluster_phase_launch_type": lambda r: (r.cluster, phase(r), r.launch_type),
+            },
             instance=lambda r: r.instance_id,
             cluster_family=lambda r: (r.cluster, r.spec.family),
             cluster_group=lambda r: (r.cluster, r.group),
             cluster_started_by=lambda r: (r.cluster, r.started_by) if r.started_by else None,
             cluster_desired=lambda r: (r.cluster, r.desired),
             cluster_phase=lambda r: (r.cluster, phase(r)),
-            cluster_phase_launch_type=lambda r: (r.cluster, phase(r), r.launch_type),
             instance_phase=lambda r: (r.instance_id, phase(r)),
             phase=phase,
         )

@@ -146,7 +146,9 @@ class Table(Generic[R]):
         return (self._records[key] for key in self._indexes[index].keys(value))
 
     def count(self, index: str, value: Hashable) -> int:
-        """Return how many records are filed under `value`; costs nothing."""
+        """Return how many records are filed under `value` in an index, or counted in a tally; costs nothing."""
+        if index in self._tallies:
+            return self._tallies[index].counts.get(value, 0)
         return self._indexes[index].count(value)
 
     def tally(self, name: str) -> Mapping[Hashable, int]:
