@@ -119,7 +119,7 @@ class Verifier:
         """Check the signer's clock and return the time of signing as it was signed."""
         amz_date = headers.get("X-Amz-Date", "")
         try:
-            moment = datetime.strptime(amz_date, _DATE_FORMAT).replace(tzinfo=UTC)
+            signed_at = _epoch(amz_date)
         except ValueError as error:
             raise names.error(
                 "incomplete",
@@ -132,7 +132,7 @@ class Verifier:
                 f" '{authorization.date}' != '{amz_date[:8]}'.",
             )
         now = self._now()
-        skew = moment.timestamp() - now
+        skew = signed_at - now
         if abs(skew) > MAX_SKEW_S:
             here = datetime.fromtimestamp(now, UTC).strftime(_DATE_FORMAT)
             what = "Signature not yet current" if skew > 0 else "Signature expired"
@@ -290,6 +290,12 @@ def _canonical_query(query: str) -> str:
 
 def _encode(text: str) -> str:
     return quote(unquote(text), safe="-_.~")
+
+
+@lru_cache(maxsize=64)
+def _epoch(amz_date: str) -> float:
+    """Read a time of signing; many requests carry the same second. Raises ValueError."""
+    return datetime.strptime(amz_date, _DATE_FORMAT).replace(tzinfo=UTC).timestamp()
 
 
 @lru_cache(maxsize=256)
