@@ -115,9 +115,9 @@ def _read_v2(group: Path) -> ContainerUsage:
 
 
 def _network(proc: Path, pid: int) -> tuple[int | None, int | None]:
-    """Sum what a process's network namespace received and sent, loopback aside; None for the host's own."""
+    """Sum what a network namespace received and sent, loopback aside; None for the agent's own: the host's."""
     try:
-        if os.readlink(proc / str(pid) / "ns/net") == os.readlink(proc / "1/ns/net"):
+        if os.readlink(proc / str(pid) / "ns/net") == os.readlink(proc / "self/ns/net"):
             return None, None
     except OSError:
         return None, None

@@ -128,8 +128,8 @@ def _bindings(ports: Mapping[str, Sequence[Mapping[str, str]] | None]) -> tuple[
             for target in targets or ()
         ]
     # IPv4 first: "0.0.0.0" before "::".
-    # The Engine publishes on IPv6 too; ECS's agent leaves those out (ECS_EXCLUDE_IPV6_PORTBINDING), and clients take the
-    # first binding of a port for the one.
+    # The Engine publishes on IPv6 too; ECS's agent leaves those out (ECS_EXCLUDE_IPV6_PORTBINDING), and clients take
+    # the first binding of a port for the one.
     on_ipv4 = {(binding.container_port, binding.protocol) for binding in found if ":" not in binding.bind_ip}
     told = [b for b in found if ":" not in b.bind_ip or (b.container_port, b.protocol) not in on_ipv4]
     return tuple(sorted(told, key=lambda b: (b.container_port, b.protocol, b.bind_ip, b.host_port)))

@@ -46,8 +46,11 @@ def docker_host_of(docker_host: str | None, environment: Mapping[str, str] | Non
     return docker_host or environment.get("DOCKER_HOST") or DEFAULT_DOCKER_HOST
 
 
-def translate(error: Exception) -> EngineError:
+def translate(error: Exception, docker_host: str) -> EngineError:
     """Return the error of ours that says what an error of aiodocker or aiohttp means."""
+    cause = error.__context__ if isinstance(error, DockerError) and error.status == _CANNOT_CONNECT else error
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return EngineUnavailable(f"Cannot connect to the Docker Engine at {docker_host}: {cause.strerror}")
     if not isinstance(error, DockerError):
         return EngineUnavailable(f"The connection to the Docker Engine broke: {str(error) or type(error).__name__}")
     text = error.message.strip()
@@ -122,7 +125,7 @@ class Transport:
                 what = f"{name} {subject}".strip()
                 raise EngineTimeout(f"{what}: no answer from the Docker Engine within {limit_s:g} s") from error
             except (DockerError, aiohttp.ClientError, OSError) as error:
-                raise translate(error) from error
+                raise translate(error, self._docker_host) from error
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -146,7 +149,7 @@ class Transport:
         try:
             yield response.content
         except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
-            raise translate(error) from error
+            raise translate(error, self._docker_host) from error
         finally:
             # Not `release`: that would wait for the end of what may be endless.
             response.close()
