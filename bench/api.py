@@ -20,7 +20,7 @@ HOSTS = 20
 
 def api(homeport: Installation) -> Json:
     """Measure a control plane with simulated hosts, then moto, with the same requests."""
-    _simulate_hosts(homeport)
+    homeport.simulate_hosts(HOSTS)
     definition = homeport.register("api", dict(_CONTAINER))
     (task,) = homeport.run(definition)
     homeport.wait(task, "RUNNING")
@@ -45,16 +45,6 @@ def api(homeport: Installation) -> Json:
         "budget": ">= 2,500 requests/s; p99 < 50 ms at 500 requests/s",
         "note": "client, simulated hosts and server share the machine's cores",
     }
-
-
-def _simulate_hosts(homeport: Installation) -> None:
-    activation = homeport.client("ssm").create_activation(IamRole="bench", RegistrationLimit=HOSTS)
-    hosts = homeport.spawn(
-        "hosts",
-        *(sys.executable, "-m", "bench.hosts", homeport.endpoint["local_url"]),
-        *(activation["ActivationId"], activation["ActivationCode"], str(HOSTS)),
-    )
-    eventually(lambda: "connected" in hosts.output(), within_s=60)
 
 
 def _moto(homeport: Installation) -> Json:

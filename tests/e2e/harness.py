@@ -175,6 +175,16 @@ class Installation:
             eventually(connected)
         return daemon
 
+    def simulate_hosts(self, count: int) -> None:
+        """Start hosts that speak the protocol and run nothing, in one process; wait until all are connected."""
+        activation = self.client("ssm").create_activation(IamRole="homeport", RegistrationLimit=count)
+        hosts = self.spawn(
+            "hosts",
+            *(sys.executable, "-m", "tests.fakes.hosts", self.endpoint["local_url"]),
+            *(activation["ActivationId"], activation["ActivationCode"], str(count)),
+        )
+        eventually(lambda: "connected" in hosts.output(), within_s=60)
+
     def instance_id(self, name: str = "agent") -> str:
         identity = json.loads((self.directory / name / "agent/identity.json").read_text())
         instance: str = identity["instance_id"]
