@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["add_node", "install_command"]
 
 _SCRIPT_PATH: Final = "/install.sh"
-_SCRIPT_FILE: Final = "/tmp/homeport-install.sh"  # noqa: S108 - on the new host, its content checked before it runs
 
 
 def install_command(*, server_url: str, script_sha256: str, activation_id: str, activation_code: str) -> str:
@@ -24,11 +23,12 @@ def install_command(*, server_url: str, script_sha256: str, activation_id: str, 
 
     Whoever serves the script need not be known (-k): it runs only if it has the digest that the command carries.
     """
-    url, file = shlex.quote(server_url + _SCRIPT_PATH), _SCRIPT_FILE
+    url = shlex.quote(server_url + _SCRIPT_PATH)
+    # A file that mktemp made is root's own: nobody can exchange its content between the check and the run.
     return (
-        f"{{ curl -fsSk {url} || wget -qO- --no-check-certificate {url}; }} >{file} && "
-        f"echo '{script_sha256}  {file}' | sha256sum --check --quiet && "
-        f"sh {file} --activation-id {shlex.quote(activation_id)} --activation-code {shlex.quote(activation_code)}"
+        f"f=$(mktemp) && {{ curl -fsSk {url} || wget -qO- --no-check-certificate {url}; }} >$f && "
+        f'echo "{script_sha256}  $f" | sha256sum --check --quiet && '
+        f"sh $f --activation-id {shlex.quote(activation_id)} --activation-code {shlex.quote(activation_code)}"
     )
 
 

@@ -176,10 +176,12 @@ def test_stopping_or_killing_the_agent_leaves_its_containers_alone(control_plane
 
 @pytest.mark.slow
 def test_a_bare_host_joins_with_the_one_command_that_add_node_prints(control_plane: Machine) -> None:
-    command = control_plane.sh("/opt/homeport/bin/homeport add-node --data-dir /var/lib/homeport --json | python3 -c "
-                               "'import json, sys; print(json.load(sys.stdin)[\"command\"])'")  # fmt: skip
+    command = control_plane.sh("/opt/homeport/bin/homeport add-node --data-dir /var/lib/homeport 2>/dev/null")
+    assert "\n" not in command
     with Machine.started(debian_image()) as bare:
-        said = bare.sh(command.replace("sudo ", ""))
+        # It finds no other host than those whose addresses it is told: no package index, no mirror.
+        bare.sh(": > /etc/resolv.conf")
+        said = bare.sh(command)
         assert "connected: this host is ready" in said
         assert bare.show("homeport-agent", "ActiveState") == "active"
         assert bare.sh("systemctl is-enabled homeport-agent") == "enabled"
@@ -187,6 +189,6 @@ def test_a_bare_host_joins_with_the_one_command_that_add_node_prints(control_pla
         assert instance["agentConnected"]
         # Running it again upgrades, and keeps the host's identity.
         before = bare.sh("cat /var/lib/homeport/agent/identity.json")
-        assert "keeps its identity" in bare.sh(command.replace("sudo ", ""))
+        assert "keeps its identity" in bare.sh(command)
         assert bare.sh("cat /var/lib/homeport/agent/identity.json") == before
         assert len(control_plane.instances()) == 1
