@@ -27,7 +27,7 @@ from controlplane.fleet.session import Session, update_facts
 from controlplane.fleet.wire import MAX_FRAME_BYTES, PeerGone, Wire
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
-from controlplane.state.watch import Watch, WatchOverflow
+from controlplane.state.watch import DEFAULT_CAPACITY, Watch, WatchOverflow
 from controlplane.store.api import Commit
 from homeport.errors import ProtocolError
 from homeport.ids import InstanceId, TaskId
@@ -59,7 +59,7 @@ class FleetHub:
     """Serves all agents. Add `routes()` to the server, and keep `run()` running.
 
     `heartbeat_s`: the period of a small fleet; `heartbeats_per_s` bounds the total of a large one; `ca_pem`: the CA's
-    certificate as PEM if the server speaks TLS.
+    certificate as PEM if the server speaks TLS; `watch_capacity`: commits that may wait before hosts get complete sets.
     """
 
     def __init__(
@@ -69,11 +69,13 @@ class FleetHub:
         heartbeat_s: float = 5.0,
         heartbeats_per_s: float = 500.0,
         ca_pem: bytes | None = None,
+        watch_capacity: int = DEFAULT_CAPACITY,
     ) -> None:
         self._context = context
         self._heartbeat_s = heartbeat_s
         self._heartbeats_per_s = heartbeats_per_s
         self._ca_pem = ca_pem
+        self._watch_capacity = watch_capacity
         self._sessions: dict[InstanceId, Session] = {}
         #: Sessions in the order in which they were last heard, longest ago first.
         self._heard: OrderedDict[InstanceId, Heard] = OrderedDict()
@@ -129,7 +131,7 @@ class FleetHub:
 
     async def _follow_state(self) -> None:
         while True:
-            with self._context.state.snapshot_and_watch() as watch:
+            with self._context.state.snapshot_and_watch(capacity=self._watch_capacity) as watch:
                 for session in self._sessions.values():
                     session.resynchronize()
                 try:

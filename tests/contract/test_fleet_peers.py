@@ -3,16 +3,19 @@
 import base64
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSMsgType, web
+from msgspec.structs import replace
 
-from controlplane.fleet.session import MAX_FRAMES_PER_PERIOD
+from controlplane.fleet.hub import FleetHub
+from controlplane.fleet.session import MAX_FRAMES_PER_PERIOD, MAX_QUEUED
 from controlplane.fleet.wire import MAX_FRAME_BYTES
+from homeport.clock import SystemClock
 from homeport.ids import InstanceId
 from homeport.protocol import (
     PATH_CA,
@@ -31,10 +34,26 @@ from homeport.protocol import (
 )
 from homeport.status import TaskStatus
 from tests.fakes.agent import RegistrationFailed, SimulatedHost
-from tests.fakes.fleet import FleetServer, a_task, eventually, serve_fleet
+from tests.fakes.fleet import FleetServer, a_context, a_task, eventually, serve_fleet
 from tests.fakes.tasks import background
 
 M = TypeVar("M")
+
+
+class MovableClock(SystemClock):
+    """The machine's clock, which jumps when told to."""
+
+    def __init__(self) -> None:
+        self._offset_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self._offset_s
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._offset_s
+
+    def move(self, seconds: float) -> None:
+        self._offset_s += seconds
 
 
 class RawPeer:
@@ -277,3 +296,73 @@ async def test_without_tls_there_is_no_ca() -> None:
     async with fleet() as (server, http), http.get(server.url + PATH_CA) as response:
         assert response.status == 404
         assert msgspec.json.decode(await response.read(), type=Refusal).code == "NoTls"
+
+
+async def test_a_peer_that_asks_and_never_reads_is_cut_off() -> None:
+    async with fleet() as (server, http):
+        host = await a_host(http, server)
+        filling = {f"V{number}": "x" * 60_000 for number in range(5)}
+        for number in range(50):  # more than the sockets between us hold
+            task = a_task(f"t{number}", host.instance_id)
+            container = replace(task.spec.containers[0], environment=filling)
+            server.put(replace(task, spec=replace(task.spec, containers=(container,))))
+        async with peer_of(http, server) as peer:
+            await proven(peer, host)
+            for _ in range(MAX_QUEUED + 50):
+                await peer.send(Heartbeat(revision=0))
+            await eventually(lambda: server.hub.session_count == 0)
+        async with background(host.run(http, server.url)):
+            await eventually(lambda: len(host.held) == 50)
+
+
+async def test_a_control_plane_that_stood_still_does_not_blame_its_hosts() -> None:
+    clock = MovableClock()
+    async with serve_fleet(a_context(clock=clock), heartbeat_s=0.05) as server, aiohttp.ClientSession() as http:
+        host = await a_host(http, server)
+        async with background(host.run(http, server.url)):
+            await host.connected.wait()
+            clock.move(3600.0)
+            presence = server.context.state.presence
+            await eventually(lambda: (now := presence.of(host.instance_id)) and now.last_seen_at > clock.now() - 1800.0)
+            assert host.goodbye is None
+            assert server.hub.session_count == 1
+
+
+async def test_hosts_get_complete_sets_when_the_hub_falls_behind() -> None:
+    async with serve_fleet(watch_capacity=2) as server, aiohttp.ClientSession() as http:
+        host = await a_host(http, server)
+        async with background(host.run(http, server.url)):
+            await host.connected.wait()
+            await eventually(lambda: host.revision >= 0)
+            for number in range(20):  # in one turn, so the watch overflows
+                server.put(a_task(f"t{number}", host.instance_id))
+            await eventually(lambda: len(host.held) == 20)
+            await eventually(lambda: all(task.status is TaskStatus.RUNNING for task in server.context.state.tasks))
+
+
+async def test_sessions_are_not_begun_while_the_hub_does_not_run() -> None:
+    hub = FleetHub(a_context())
+    app = web.Application()
+    app.add_routes(hub.routes())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with aiohttp.ClientSession() as http:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await http.ws_connect(f"http://127.0.0.1:{runner.addresses[0][1]}{PATH_SESSION}")
+        assert caught.value.status == 503
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_control_plane_that_stops_says_so() -> None:
+    async with aiohttp.ClientSession() as http, AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve_fleet())
+        host = await a_host(http, server)
+        async with background(host.run(http, server.url)):
+            await host.connected.wait()
+            await stack.aclose()
+            await eventually(lambda: host.goodbye)
+        assert host.goodbye is not None
+        assert (host.goodbye.reason, host.goodbye.final) == ("the control plane is stopping", False)

@@ -122,10 +122,11 @@ async def serve_fleet(
     tls: ssl.SSLContext | None = None,
     ca_pem: bytes | None = None,
     port: int = 0,
+    watch_capacity: int = 1000,
 ) -> AsyncIterator[FleetServer]:
     """Run a hub on a loopback port."""
     context = context or a_context()
-    hub = FleetHub(context, heartbeat_s=heartbeat_s, ca_pem=ca_pem)
+    hub = FleetHub(context, heartbeat_s=heartbeat_s, ca_pem=ca_pem, watch_capacity=watch_capacity)
     transports: set[asyncio.Transport] = set()
 
     @web.middleware
