@@ -32,7 +32,6 @@ from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
 from controlplane.state.state import load_state
 from controlplane.store.backup_route import backup_routes
-from controlplane.store.backup_route import backup_routes
 from controlplane.store.sqlite import SqliteJournal
 from homeport import __version__
 from homeport.clock import Clock, SystemClock
@@ -86,7 +85,6 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             *install_routes(endpoints, paths.root / "wheels"),
             *backup_routes(front_door, state, paths, clock),
             *health_routes(state),
-            *backup_routes(front_door, state, paths, clock),
         ]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
