@@ -10,10 +10,12 @@ from homeport.protocol import LogChunk, TaskReport
 
 __all__ = ["FRAME_BYTES", "encode_reports", "split_chunk", "split_story"]
 
-#: The size aimed at. The control plane takes frames up to 16 times as large, so one big report still fits.
+#: The size aimed at. The control plane takes frames up to four times as large, so one big report still fits.
 FRAME_BYTES: Final = 256 * 1024
+#: The largest report sent; the control plane would end the session over a frame of 1 MiB.
+MAX_REPORT_BYTES: Final = 900 * 1024
 #: Story lines in one report. A host that was cut off for days may have more to tell; it tells it in several reports.
-STORY_LINES: Final = 500
+STORY_LINES: Final = 100
 #: Characters in one chunk of a log. JSON may need six bytes for one, so this stays below the largest frame as well.
 CHUNK_CHARACTERS: Final = 128 * 1024
 
@@ -27,7 +29,7 @@ def encode_reports(reports: Iterable[TaskReport]) -> Iterator[bytes]:
     tasks: set[str] = set()
     for report in reports:
         for part in split_story(report):
-            encoded = _encoder.encode(part)
+            encoded = _encode_bounded(part)
             # An ack names a seq per task, so one frame holds one report of a task.
             if batch and (size + len(encoded) > FRAME_BYTES or part.task_id in tasks):
                 yield _frame(batch)
@@ -41,6 +43,15 @@ def encode_reports(reports: Iterable[TaskReport]) -> Iterator[bytes]:
 
 def _frame(reports: list[bytes]) -> bytes:
     return b'{"type":"Reports","tasks":[' + b",".join(reports) + b"]}"
+
+
+def _encode_bounded(report: TaskReport) -> bytes:
+    """Encode a report, if need be with only the end of its story: one that can't be sent would hold up all others."""
+    encoded = _encoder.encode(report)
+    while len(encoded) > MAX_REPORT_BYTES and report.story:
+        report = replace(report, story=report.story[len(report.story) // 2 + 1 :])
+        encoded = _encoder.encode(report)
+    return encoded
 
 
 def split_story(report: TaskReport) -> Iterator[TaskReport]:

@@ -48,8 +48,9 @@ __all__ = ["FleetHub"]
 _log: Final = structlog.get_logger(__name__)
 
 MAX_REGISTRATION_BYTES: Final = 256 * 1024
-#: Peers that are connected and haven't proved themselves.
-MAX_STRANGERS: Final = 2048
+#: Peers that are connected and haven't proved themselves. A proof takes milliseconds, so this is room for any fleet,
+#: and it bounds what strangers can make this process hold: a frame each.
+MAX_STRANGERS: Final = 512
 
 _encoder: Final = msgspec.json.Encoder()
 _registrations: Final = msgspec.json.Decoder(Registration)

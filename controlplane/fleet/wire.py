@@ -11,8 +11,8 @@ from homeport.protocol import AgentMessage, ControlMessage, Goodbye
 
 __all__ = ["MAX_FRAME_BYTES", "PeerGone", "Wire"]
 
-#: The largest frame taken from an agent. Agents keep theirs well below (`agent.framing`).
-MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
+#: The largest frame taken from an agent. Agents aim at a quarter of it (`agent.framing`).
+MAX_FRAME_BYTES: Final = 1024 * 1024
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[AgentMessage]] = msgspec.json.Decoder(AgentMessage)

@@ -5,6 +5,7 @@ import itertools
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.framing import CHUNK_CHARACTERS, FRAME_BYTES, STORY_LINES, encode_reports, split_chunk, split_story
 from homeport.ids import TaskId
@@ -58,6 +59,16 @@ def test_parts_of_one_story_travel_in_frames_of_their_own() -> None:
     frames = decoded(list(encode_reports([report, a_report("t2", [1])])))
     assert [len({part.task_id for part in frame.tasks}) for frame in frames] == [len(frame.tasks) for frame in frames]
     assert len(frames) == 3
+
+
+def test_a_story_too_large_for_any_frame_loses_its_beginning() -> None:
+    report = a_report("t1", [5] * 50, text="x" * 50_000)
+    (frame,) = encode_reports([report])
+    assert len(frame) < 1024 * 1024
+    ((sent,),) = (reports.tasks for reports in decoded([frame]))
+    assert 0 < len(sent.story) < 50
+    assert sent.story[-1] == report.story[-1]
+    assert replace(sent, story=()) == replace(report, story=())
 
 
 @settings(max_examples=50, deadline=None)
