@@ -174,18 +174,17 @@ def test_deregister_refuses_while_tasks_run_unless_forced(
 
 
 def test_calls_of_amazons_agent_are_refused_by_name(ecs: Any, host: str) -> None:
-    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
-        (ecs.register_container_instance, {}),
-        (ecs.submit_task_state_change, {}),
-        (ecs.submit_container_state_change, {}),
-        (ecs.submit_attachment_state_changes, {"attachments": []}),
+    calls: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
+        ("RegisterContainerInstance", ecs.register_container_instance, {}),
+        ("SubmitTaskStateChange", ecs.submit_task_state_change, {}),
+        ("SubmitContainerStateChange", ecs.submit_container_state_change, {}),
+        ("SubmitAttachmentStateChanges", ecs.submit_attachment_state_changes, {"attachments": []}),
+        ("UpdateContainerAgent", ecs.update_container_agent, {"containerInstance": host}),
     ]
-    for call, arguments in calls:
+    for name, call, arguments in calls:
         code, message = refused(call, **arguments)
         assert code == "UnsupportedFeatureException"
-        assert "isn't supported" in message
-    assert refused(ecs.update_container_agent, containerInstance=host)[0] == "ClientException"
-    assert refused(ecs.update_container_agent, containerInstance="gone")[0] == "InvalidParameterException"
+        assert name in message
 
 
 # ---------------------------------------------------------------- attributes

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
+from controlplane.retention import Reaper
 from controlplane.state.records import TaskDefinitionRecord
 from homeport.protocol import ContainerReport
 from homeport.status import ContainerStatus, HealthStatus, TaskStatus
@@ -382,6 +383,24 @@ def test_a_token_is_the_clusters_own_and_forgotten_after_a_day(
     assert first["startedBy"] == "me"
 
 
+def test_a_token_outlives_its_tasks_time_in_memory(
+    ecs: Any, server: ApiServer, fleet: Fleet, host: str, register: Callable[..., str]
+) -> None:
+    register()
+    arn = run(ecs, clientToken="again")["taskArn"]
+    fleet.stopped(arn, exit_code=3)
+    reaper = Reaper(server.context)
+    server.call(reaper.sweep)
+    server.clock.move(3601)
+    server.call(reaper.sweep)
+    missing = ecs.describe_tasks(tasks=[arn])
+    assert (missing["tasks"], missing["failures"][0]["reason"]) == ([], "MISSING")
+    assert ecs.list_tasks(desiredStatus="STOPPED")["taskArns"] == []
+    again = run(ecs, clientToken="again")
+    assert (again["taskArn"], again["lastStatus"]) == (arn, "STOPPED")
+    assert again["containers"][0]["exitCode"] == 3
+
+
 def test_200_concurrent_run_tasks_never_over_commit(ecs: Any, fleet: Fleet, register: Callable[..., str]) -> None:
     hosts = [fleet.add_host(f"host-{n}", cpu=100_000, memory=64 * 30) for n in range(5)]
     register()
@@ -407,8 +426,7 @@ def test_start_task_uses_the_named_hosts(ecs: Any, fleet: Fleet, register: Calla
         ("missing", "MISSING"),
     ]
     assert (
-        refused(ecs.start_task, taskDefinition="web", containerInstances=[])[1]
-        == "Container instances cannot be empty."
+        refused(ecs.start_task, taskDefinition="web", containerInstances=[])[1] == "Container instance cannot be empty."
     )
     eleven = [str(n) for n in range(11)]
     assert "at most 10" in refused(ecs.start_task, taskDefinition="web", containerInstances=eleven)[1]

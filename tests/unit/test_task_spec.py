@@ -1,12 +1,16 @@
 """From ECS documents to specs: each member, the rules of overrides, and what is refused."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 
 from controlplane.api.ecs.task_spec import build_spec, kept_logs
 from controlplane.api.ecs.units import cpu_units, memory_mib
+from controlplane.api.ecs.unsupported import PASSED_OVER
 from controlplane.api.errors import ApiError, ClientException, InvalidParameterException
 from homeport.ids import TaskId
 from homeport.spec import (
@@ -318,6 +322,67 @@ def test_container_members_that_are_refused(member: str, value: Any) -> None:
 )
 def test_members_that_ask_for_nothing_are_no_obstacle(member: str, value: Any) -> None:
     assert container(member, value).name == "web"
+
+
+def test_a_member_that_nobody_knows_is_refused_rather_than_passed_over() -> None:
+    with pytest.raises(ClientException, match="container web: gpuSharing isn't supported"):
+        container("gpuSharing", {"mode": "time"})
+    with pytest.raises(ClientException, match=": quantumMode isn't supported"):
+        build(quantumMode="on")
+
+
+def test_every_member_of_the_model_is_honoured_refused_or_passed_over() -> None:
+    """Whatever a definition can say today, in the model's own words, is decided on; what is passed over is listed."""
+    model = botocore.session.get_session().get_service_model("ecs")
+    honoured = {"name", "image", "memory", "containerDefinitions", "family", "revision", "networkMode"}
+    passed_over = set()
+    builders: dict[str, Callable[[str, Any], TaskSpec]] = {
+        "RegisterTaskDefinitionRequest": lambda member, value: build(**{member: value}),
+        "ContainerDefinition": lambda member, value: build({**WEB, member: value}),
+    }
+    for shape, build_with in builders.items():
+        for member, kind in model.shape_for(shape).members.items():
+            if member in honoured | {"tags"}:
+                continue
+            samples = SAMPLES.get(member, SAMPLE_OF_TYPE.get(kind.type_name))
+            try:
+                spec = build_with(member, samples)
+            except ApiError:
+                continue
+            if spec == build():
+                passed_over.add(member)
+    # runtimePlatform and placementConstraints are placement's.
+    assert passed_over - {"runtimePlatform", "placementConstraints", "compatibilities"} <= set(PASSED_OVER)
+
+
+SAMPLE_OF_TYPE: dict[str, Any] = {
+    "string": "x",
+    "integer": 7,
+    "boolean": True,
+    "list": ["x"],
+    "map": {"a": "b"},
+    "structure": {"a": "b"},
+}
+SAMPLES: dict[str, Any] = {
+    "cpu": "128",
+    "essential": False,
+    "dependsOn": [{"containerName": "db", "condition": "START"}],
+    "environment": [{"name": "A", "value": "1"}],
+    "extraHosts": [{"hostname": "h", "ipAddress": "10.0.0.1"}],
+    "healthCheck": {"command": ["CMD", "x"]},
+    "logConfiguration": {"logDriver": "syslog"},
+    "mountPoints": [{"sourceVolume": "v", "containerPath": "/d"}],
+    "portMappings": [{"containerPort": 1}],
+    "restartPolicy": {"enabled": True},
+    "systemControls": [{"namespace": "a", "value": "b"}],
+    "ulimits": [{"name": "nofile", "softLimit": 1, "hardLimit": 1}],
+    "volumes": [{"name": "v"}],
+}
+
+
+def test_what_is_passed_over_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "task-definitions.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \| (.+?) \|$", page.split("**Refused**")[0], re.M)) == set(PASSED_OVER.items())
 
 
 def test_aws_machinery_is_passed_over() -> None:

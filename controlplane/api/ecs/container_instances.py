@@ -1,6 +1,6 @@
 """Container instances, ECS's word for hosts: describe, list, drain, deregister.
 
-Hosts register through their agents (`controlplane.fleet.registration`), not through RegisterContainerInstance. A
+Hosts register and report through their agents (`controlplane.fleet`), not through the calls of Amazon's agent. A
 DRAINING host gets no new tasks; standalone tasks on it stay, as in ECS, services move theirs. A deregistered one stays
 describable, INACTIVE, for a while.
 """
@@ -14,13 +14,12 @@ from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.placement import check_expression
 from controlplane.api.ecs.residents import check_references, find_instance, instance_arn
 from controlplane.api.ecs.views import failure, instance_view
-from controlplane.api.errors import ClientException, InvalidParameterException, UnsupportedFeatureException
+from controlplane.api.errors import InvalidParameterException
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.fleet.departure import give_up_tasks
 from controlplane.scheduling.language import parse_query
 from controlplane.scheduling.model import candidate_of
-from controlplane.state.records import InstanceRecord
 from homeport.reasons import DEREGISTERED_BY_FORCE
 
 __all__: list[str] = []
@@ -36,9 +35,7 @@ def describe_container_instances(context: Context, request: Document) -> Documen
     cluster = find_cluster(context, request.get("cluster")).name
     include = request.get("include", ())
     found, failures = [], []
-    for reference in check_references(
-        request["containerInstances"], what="Container instances", maximum=_MAX_DESCRIBED
-    ):
+    for reference in check_references(request["containerInstances"], what="Container instance", maximum=_MAX_DESCRIBED):
         instance = find_instance(context, cluster, reference)
         if instance is None:
             failures.append(failure(instance_arn(context, cluster, reference), "MISSING"))
@@ -81,7 +78,7 @@ def update_container_instances_state(context: Context, request: Document) -> Doc
     status = request["status"]
     if status not in ("ACTIVE", "DRAINING"):
         raise InvalidParameterException("Container instances status must be one of [ACTIVE, DRAINING].")
-    references = check_references(request["containerInstances"], what="Container instances", maximum=_MAX_UPDATED)
+    references = check_references(request["containerInstances"], what="Container instance", maximum=_MAX_UPDATED)
     updated, failures = [], []
     with context.state.transaction() as transaction:
         for reference in references:
@@ -116,38 +113,3 @@ def deregister_container_instance(context: Context, request: Document) -> Docume
         gone = replace(instance, status="INACTIVE", deregistered_at=context.clock.now(), version=instance.version + 1)
         transaction.put(gone)
     return {"containerInstance": instance_view(context, gone, tags=True)}
-
-
-@operation("ecs", "RegisterContainerInstance")
-def register_container_instance(context: Context, request: Document) -> Document:  # noqa: ARG001
-    """Refuse: it is the call of Amazon's agent, which Homeport's own replaces."""
-    raise UnsupportedFeatureException(
-        "RegisterContainerInstance isn't supported: hosts join by `homeport-agent join` with an activation."
-    )
-
-
-@operation("ecs", "UpdateContainerAgent")
-def update_container_agent(context: Context, request: Document) -> Document:
-    """Refuse, as ECS does for hosts outside of AWS: the agent is updated on its host."""
-    cluster = find_cluster(context, request.get("cluster")).name
-    if _registered(context, cluster, request["containerInstance"]) is None:
-        raise InvalidParameterException(_NOT_FOUND)
-    raise ClientException("UpdateContainerAgent isn't supported: update the agent's package on the host itself.")
-
-
-def _registered(context: Context, cluster: str, reference: str) -> InstanceRecord | None:
-    instance = find_instance(context, cluster, reference)
-    return None if instance is None or instance.status == "INACTIVE" else instance
-
-
-def _refuse_agent_call(name: str) -> None:
-    def refuse(context: Context, request: Document) -> Document:  # noqa: ARG001
-        raise UnsupportedFeatureException(
-            f"{name} isn't supported: it is a call of Amazon's agent; Homeport's reports over its own session."
-        )
-
-    operation("ecs", name)(refuse)
-
-
-for _name in ("SubmitContainerStateChange", "SubmitTaskStateChange", "SubmitAttachmentStateChanges"):
-    _refuse_agent_call(_name)

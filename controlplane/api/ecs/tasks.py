@@ -107,7 +107,7 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
 def start_task(context: Context, request: Document) -> Document:
     """Start one task on each of up to 10 named hosts. Placement constraints don't apply: the caller has chosen."""
     cluster = find_cluster(context, request.get("cluster"))
-    references = check_references(request["containerInstances"], what="Container instances", maximum=_MAX_INSTANCES)
+    references = check_references(request["containerInstances"], what="Container instance", maximum=_MAX_INSTANCES)
     launch = check_launch(context, request, cluster, "StartTask")
     tasks, failures = [], []
     with context.state.transaction() as transaction:

@@ -1,7 +1,9 @@
-"""What a task definition or a request may ask for that Homeport can't do, refused by name before anything is placed.
+"""What a task definition or its overrides may ask for that Homeport can't do, refused by name before it is placed.
 
-A member that would change how the task behaves is refused; one that only speaks of AWS's own machinery (task and
-execution roles, platform version, ephemeral storage on Fargate) is kept and returned, without effect.
+Every member is one of three: honoured (`task_spec` and placement read it), passed over, or refused. A member that would
+change how the task behaves is never passed over; one that speaks of AWS's own machinery only (roles, platform versions,
+Fargate's storage) is kept and returned, without effect. What this module doesn't know, such as a member that a newer
+botocore brings, is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,38 +11,100 @@ from typing import Any, Final
 
 from controlplane.api.errors import ClientException
 
-__all__ = ["refuse_unsupported"]
+__all__ = ["PASSED_OVER", "refuse_unsupported"]
 
 Document = Mapping[str, Any]
 
 _NETWORK_MODES: Final = ("bridge", "host", "none")
 
-#: Member of a task definition -> why not.
-_DEFINITION: Final = {
-    "pidMode": "sharing a process namespace",
-    "ipcMode": "sharing IPC resources",
-    "proxyConfiguration": "App Mesh",
-    "inferenceAccelerators": "Elastic Inference",
-    "enableFaultInjection": "fault injection",
-    "trustedExecutionConfiguration": "trusted execution",
+#: Read by `task_spec` and placement.
+_TASK: Final = frozenset(
+    [
+        "containerDefinitions",
+        "cpu",
+        "family",
+        "memory",
+        "networkMode",
+        "placementConstraints",
+        "runtimePlatform",
+        "volumes",
+    ]
+)
+_CONTAINER: Final = frozenset(
+    [
+        "command",
+        "cpu",
+        "dependsOn",
+        "dnsSearchDomains",
+        "dnsServers",
+        "dockerLabels",
+        "dockerSecurityOptions",
+        "entryPoint",
+        "environment",
+        "essential",
+        "extraHosts",
+        "healthCheck",
+        "hostname",
+        "image",
+        "interactive",
+        "logConfiguration",
+        "memory",
+        "memoryReservation",
+        "mountPoints",
+        "name",
+        "portMappings",
+        "privileged",
+        "pseudoTerminal",
+        "readonlyRootFilesystem",
+        "restartPolicy",
+        "startTimeout",
+        "stopTimeout",
+        "systemControls",
+        "ulimits",
+        "user",
+        "workingDirectory",
+    ]
+)
+_VOLUME: Final = frozenset(["dockerVolumeConfiguration", "host", "name"])
+_PORT: Final = frozenset(["containerPort", "hostPort", "name", "protocol"])
+_LOG: Final = frozenset(["logDriver", "options"])
+_OVERRIDES: Final = frozenset(["containerOverrides", "cpu", "memory"])
+_CONTAINER_OVERRIDE: Final = frozenset(["command", "cpu", "environment", "memory", "memoryReservation", "name"])
+
+#: Member -> why it has no effect here. Registration's own bookkeeping is among them.
+PASSED_OVER: Final = {
+    "appProtocol": "for Service Connect only",
+    "compatibilities": "what registration found",
+    "ephemeralStorage": "Fargate's disk; a host's own disk is not divided",
+    "executionRoleArn": "there is no IAM",
+    "requiresAttributes": "what registration found",
+    "requiresCompatibilities": "every launch type means a Homeport host",
+    "taskRoleArn": "there is no IAM",
+    "versionConsistency": "each host resolves the image's tag when it pulls",
 }
-_CONTAINER: Final = {
-    "repositoryCredentials": "private registry credentials",
-    "links": "container links",
-    "environmentFiles": "environment files",
-    "volumesFrom": "volumes of another container",
-    "linuxParameters": "Linux parameters",
-    "secrets": "secrets",
-    "disableNetworking": "a container without network (use network mode none)",
-    "resourceRequirements": "GPUs and other resource requirements",
-    "firelensConfiguration": "FireLens",
-    "credentialSpecs": "credential specifications",
-}
-_VOLUME: Final = {
-    "efsVolumeConfiguration": "EFS volumes",
-    "s3filesVolumeConfiguration": "S3 Files volumes",
-    "fsxWindowsFileServerVolumeConfiguration": "FSx volumes",
+
+#: What refused members are, in words; those that aren't here are named without.
+_WORDS: Final = {
     "configuredAtLaunch": "volumes configured at launch",
+    "containerPortRange": "port ranges",
+    "credentialSpecs": "credential specifications",
+    "disableNetworking": "a container without network: use networkMode none",
+    "efsVolumeConfiguration": "EFS volumes",
+    "enableFaultInjection": "fault injection",
+    "environmentFiles": "environment files",
+    "firelensConfiguration": "FireLens",
+    "fsxWindowsFileServerVolumeConfiguration": "FSx volumes",
+    "inferenceAccelerators": "Elastic Inference",
+    "ipcMode": "sharing IPC resources",
+    "links": "container links",
+    "linuxParameters": "Linux parameters",
+    "pidMode": "sharing a process namespace",
+    "proxyConfiguration": "App Mesh",
+    "repositoryCredentials": "private registry credentials",
+    "resourceRequirements": "GPUs and other resource requirements",
+    "secretOptions": "secrets",
+    "secrets": "secrets",
+    "volumesFrom": "volumes of another container",
 }
 
 
@@ -55,33 +119,36 @@ def _of_definition(document: Document) -> Iterator[str]:
     mode = document.get("networkMode") or "bridge"
     if mode not in _NETWORK_MODES:
         yield f"networkMode {mode} isn't supported, use {', '.join(_NETWORK_MODES)}"
-    yield from _members(document, _DEFINITION, "")
+    yield from _beyond(document, _TASK, "")
     for volume in document.get("volumes") or ():
-        yield from _members(volume, _VOLUME, f"volume {volume.get('name')}: ")
+        yield from _beyond(volume, _VOLUME, f"volume {volume.get('name')}: ")
     for container in document.get("containerDefinitions") or ():
-        where = f"container {container.get('name')}: "
-        yield from _members(container, _CONTAINER, where)
-        for mapping in container.get("portMappings") or ():
-            if mapping.get("containerPortRange"):
-                yield f"{where}containerPortRange (port ranges) isn't supported"
-        log = container.get("logConfiguration") or {}
-        if log.get("secretOptions"):
-            yield f"{where}logConfiguration.secretOptions (secrets) isn't supported"
-        if log.get("logDriver") == "awsfirelens":
-            yield f"{where}log driver awsfirelens isn't supported"
+        yield from _of_container(container, f"container {container.get('name')}: ")
+
+
+def _of_container(container: Document, where: str) -> Iterator[str]:
+    yield from _beyond(container, _CONTAINER, where)
+    for mapping in container.get("portMappings") or ():
+        yield from _beyond(mapping, _PORT, f"{where}portMappings.")
+    log = container.get("logConfiguration") or {}
+    yield from _beyond(log, _LOG, f"{where}logConfiguration.")
+    if log.get("logDriver") == "awsfirelens":
+        yield f"{where}log driver awsfirelens (FireLens) isn't supported"
 
 
 def _of_overrides(overrides: Document) -> Iterator[str]:
-    if overrides.get("inferenceAcceleratorOverrides"):
-        yield "overrides.inferenceAcceleratorOverrides (Elastic Inference) isn't supported"
+    yield from _beyond(overrides, _OVERRIDES, "overrides.")
     for override in overrides.get("containerOverrides") or ():
-        yield from _members(override, _CONTAINER, f"override of container {override.get('name')}: ")
+        yield from _beyond(override, _CONTAINER_OVERRIDE, f"override of container {override.get('name')}: ")
 
 
-def _members(document: Document, table: Mapping[str, str], where: str) -> Iterator[str]:
-    for member, what in table.items():
-        if _says_something(document.get(member)):
-            yield f"{where}{member} ({what}) isn't supported"
+def _beyond(document: Document, honoured: frozenset[str], where: str) -> Iterator[str]:
+    """Name the members that ask for something and are neither honoured nor passed over."""
+    for member, value in document.items():
+        if member in honoured or member in PASSED_OVER or not _says_something(value):
+            continue
+        words = f" ({_WORDS[member]})" if member in _WORDS else ""
+        yield f"{where}{member}{words} isn't supported"
 
 
 def _says_something(value: object) -> bool:
