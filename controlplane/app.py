@@ -73,9 +73,9 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         ensure_default_cluster(context)
         await state.durable()
         metrics.attach(state)
-        metrics.expect_requests(HANDLERS)
         secrets = {key.access_key_id: key.secret_access_key}
         front_door = FrontDoor(context, secret_of=secrets.get, observe=metrics.observe_request)
+        metrics.expect_requests(HANDLERS)  # all are registered once there is a front door
         hub = FleetHub(context, heartbeat_s=config.heartbeat_s, ca_pem=authority.ca_pem if endpoints.ca_hash else None)
         routes = [
             *front_door.routes(),

@@ -153,6 +153,7 @@ def test_promtool_finds_nothing_to_complain_about(state: State, metrics: Control
         ["promtool", "check", "metrics"], input=generate_latest(metrics.registry), capture_output=True, check=False
     )
     assert (result.returncode, result.stdout + result.stderr) == (0, b"")
+    assert b"_created" not in generate_latest(metrics.registry)
 
 
 async def test_the_routes_answer_prometheus(state: State, metrics: ControlPlaneMetrics) -> None:
