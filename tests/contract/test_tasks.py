@@ -390,9 +390,9 @@ def test_a_token_outlives_its_tasks_time_in_memory(
     arn = run(ecs, clientToken="again")["taskArn"]
     fleet.stopped(arn, exit_code=3)
     reaper = Reaper(server.context)
-    server.call(reaper.sweep)
+    server.thread.call(reaper.sweep)
     server.clock.move(3601)
-    server.call(reaper.sweep)
+    server.thread.call(reaper.sweep)
     missing = ecs.describe_tasks(tasks=[arn])
     assert (missing["tasks"], missing["failures"][0]["reason"]) == ([], "MISSING")
     assert ecs.list_tasks(desiredStatus="STOPPED")["taskArns"] == []
