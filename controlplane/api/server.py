@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from controlplane.api.body import read_body
 from controlplane.api.codec import Codec, JsonCodec, QueryCodec, codec_of, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.model import Operation, Service
@@ -24,10 +25,7 @@ from controlplane.api.validation import check
 from controlplane.context import Context
 from homeport.ids import new_uuid
 
-__all__ = ["MAX_BODY_BYTES", "FrontDoor", "Observe"]
-
-#: The largest request body taken, as at AWS.
-MAX_BODY_BYTES: Final = 1024 * 1024
+__all__ = ["FrontDoor", "Observe"]
 
 #: (service, operation, code, seconds) of each answered request; code "200", or the error's name. Names that no model
 #: has come as "unknown", so that there are finitely many.
@@ -53,6 +51,11 @@ class _Call:
         self.operation_name = _UNKNOWN
         self.operation: Operation | None = None
         self.handler: Handler | None = None
+
+    @property
+    def service_name(self) -> str:
+        """For logs and metrics."""
+        return _UNKNOWN if self.service is None else self.service.name
 
 
 #: For requests that name no service we speak; a query client can read nothing but XML.
@@ -100,44 +103,33 @@ class FrontDoor:
 
     def error_response(self, error: ApiError) -> web.Response:
         """Render an error outside of `POST /` in AWS's JSON form, under a request id of its own."""
-        request_id = new_uuid(self._context.random)
-        body = _JSON.render_error(error, code=error.code, status=error.status, request_id=request_id)
-        return _response(body, error.status, _JSON.content_type, request_id)
+        return _refusal(error, new_uuid(self._context.random))[1]
 
     async def _handle(self, request: web.Request) -> web.Response:
         """Answer one request. On cancel (the client went away) whatever was changed stays changed."""
         began = self._context.clock.monotonic()
         call = _Call(request, new_uuid(self._context.random))
-        query_code = None
         try:
             document = await self._answer(call)
-            code, status = "200", 200
+            code = "200"
             body = call.codec.render(call.operation, document, call.request_id)
+            response = _response(200, body, call.codec.content_type, call.request_id)
         except ApiError as error:
-            code, status = self._wire_error(call, error)
-            query_code = error.query_code
-            body = call.codec.render_error(error, code=code, status=status, request_id=call.request_id)
+            code, response = _refusal(error, call.request_id, call.codec, call.service)
         except Exception:
             log.exception(
-                "request failed",
-                request_id=call.request_id,
-                service=call.service.name if call.service else _UNKNOWN,
-                operation=call.operation_name,
+                "request failed", request_id=call.request_id, service=call.service_name, operation=call.operation_name
             )
             bug = ServerException(f"Internal error. The server's log has the details under {call.request_id}.")
-            code, status = bug.code, bug.status
-            body = call.codec.render_error(bug, code=code, status=status, request_id=call.request_id)
+            code, response = _refusal(bug, call.request_id, call.codec, call.service)
         if self._observe is not None:
-            service = call.service.name if call.service else _UNKNOWN
-            self._observe(service, call.operation_name, code, self._context.clock.monotonic() - began)
-        response = _response(body, status, call.codec.content_type, call.request_id)
-        if query_code is not None:
-            response.headers["x-amzn-query-error"] = f"{query_code};Sender"
+            seconds = self._context.clock.monotonic() - began
+            self._observe(call.service_name, call.operation_name, code, seconds)
         return response
 
     async def _answer(self, call: _Call) -> Document:
         self._choose_service(call)
-        call.body = await _read_body(call.request)
+        call.body = await read_body(call.request)
         identity = self.authenticate(call.request, call.body)
         CALLER.set(identity.access_key_id)
         self._choose_operation(call, identity)
@@ -205,12 +197,6 @@ class FrontDoor:
         result = call.handler(self._context, document)
         return await result if inspect.isawaitable(result) else result
 
-    @staticmethod
-    def _wire_error(call: _Call, error: ApiError) -> tuple[str, int]:
-        if call.service is not None and error.code in call.service.errors:
-            return call.service.errors[error.code]
-        return error.code, error.status
-
 
 def _operation_name(call: _Call, service: Service) -> str:
     if service.protocol == "query":
@@ -224,26 +210,20 @@ def _unknown(service: Service) -> dict[str, Any]:
     return {"code": "UnknownOperationException", "status": 400}
 
 
-async def _read_body(request: web.Request) -> bytes:
-    """Read the body. Raises ApiError (413) beyond MAX_BODY_BYTES, without reading further."""
-    too_large = ApiError(
-        f"The request body is larger than {MAX_BODY_BYTES} bytes.", code="RequestEntityTooLargeException", status=413
-    )
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _refusal(
+    error: ApiError, request_id: str, codec: Codec = _JSON, service: Service | None = None
+) -> tuple[str, web.Response]:
+    """Return an error's name on the wire and the answer that carries it."""
+    code, status = error.code, error.status
+    if service is not None:
+        code, status = service.errors.get(code, (code, status))
+    body = codec.render_error(error, code=code, status=status, request_id=request_id)
+    response = _response(status, body, codec.content_type, request_id)
+    if error.query_code is not None:
+        response.headers["x-amzn-query-error"] = f"{error.query_code};Sender"
+    return code, response
 
 
-def _response(body: bytes, status: int, content_type: str, request_id: str) -> web.Response:
-    return web.Response(
-        body=body,
-        status=status,
-        headers={"Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"},
-    )
+def _response(status: int, body: bytes, content_type: str, request_id: str) -> web.Response:
+    headers = {"Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"}
+    return web.Response(body=body, status=status, headers=headers)

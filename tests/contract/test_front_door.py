@@ -1,6 +1,8 @@
 """The front door itself: signatures, dispatch, and every kind of request that must be refused without a trace."""
 
+import gzip
 import hashlib
+import socket
 from typing import Any
 
 import msgspec
@@ -9,9 +11,9 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controlplane.api.body import MAX_BODY_BYTES
 from controlplane.api.model import Shape, load_service
 from controlplane.api.registry import HANDLERS
-from controlplane.api.server import MAX_BODY_BYTES
 from tests.contract.server import REGION, Answer, ApiServer, sign
 
 ECS = "AmazonEC2ContainerServiceV20141113."
@@ -328,6 +330,29 @@ def test_a_body_over_1_mib_is_refused(server: ApiServer, chunked: bool) -> None:
 
 def _chunk(body: bytes) -> bytes:
     return f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "body"),
+    [
+        ({"Content-Encoding": "gzip"}, b"nonsense"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"{}")),
+        ({"Content-Encoding": "aws-chunked"}, b"2\r\n{}\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_in_another_form_is_refused(server: ApiServer, how: dict[str, str], body: bytes) -> None:
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", body, headers=how)
+    assert (answer.status, code_of(answer)) == (400, "SerializationException")
+
+
+def test_a_client_that_goes_away_leaves_nothing(server: ApiServer) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with server.unchanged():
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        server.wait_until(lambda: bool(server.observed))
+    assert server.observed[0][2] == "SerializationException"
 
 
 def test_a_body_of_1_mib_is_read(server: ApiServer) -> None:
