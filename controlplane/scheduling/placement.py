@@ -33,6 +33,8 @@ def place(candidates: Sequence[Candidate], demand: Demand, count: int, source: r
     while len(chosen) < count and ranking.best() is not None:
         host = ranking.take()
         chosen.append(host.candidate.instance.id)
+        if len(chosen) == count:
+            break
         host.load_one_more()
         refusal = check(host.candidate)
         if refusal is not None:
