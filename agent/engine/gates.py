@@ -7,6 +7,7 @@ that brought more of them per second.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -90,7 +91,9 @@ class AdaptiveGate:
                 self._running -= 1
                 self._wake()
             else:
-                self._waiting.remove(turn)
+                # It may have been passed over and dropped already.
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
             raise
 
     async def __aexit__(
