@@ -373,3 +373,22 @@ def test_spread_over_empty_equal_hosts_is_even(number: int, count: int) -> None:
     placed = Counter(names(place(candidates, a_demand(), count, random.Random(1))))
     counts = [placed[f"h{n}"] for n in range(number)]
     assert max(counts) - min(counts) <= 1
+
+
+class _Counting(dict[str, str]):
+    """Required attributes that count how often a host is held against them."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
+
+@pytest.mark.parametrize("chain", [(SPREAD,), (ZONES, PACK_CPU), (RANDOM,)])
+def test_hosts_are_looked_at_once_and_then_once_per_task(chain: tuple[Strategy, ...]) -> None:
+    candidates = [a_candidate(f"h{n}", attributes={"arch": "x86", "zone": str(n % 3)}) for n in range(50)]
+    required = _Counting(arch="x86")
+    placement = place(candidates, a_demand(*chain, attributes=required), 200, random.Random(1))
+    assert len(placement.chosen) == 200
+    assert required.looks <= 50 + 200
