@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,9 @@ def control_plane(machine: Machine) -> Iterator[Machine]:
     machine.sh("systemctl start homeport-controlplane")
     yield machine
     machine.sh("systemctl stop homeport-agent homeport-controlplane; systemctl reset-failed")
-    machine.sh("rm -rf /var/lib/homeport /etc/homeport /etc/systemd/system/homeport-*.service.d")
+    machine.sh(
+        "rm -rf /var/lib/homeport /etc/homeport /etc/systemd/system/homeport-*.service.d; systemctl daemon-reload"
+    )
 
 
 @pytest.mark.slow
@@ -143,6 +146,34 @@ def test_an_agent_that_has_not_joined_says_so_and_is_not_tried_again(machine: Ma
     assert machine.show(unit, "NRestarts") == "0"
     assert "homeport-agent join" in machine.journal(unit)
     machine.sh(f"systemctl reset-failed {unit}")
+
+
+@pytest.mark.slow
+def test_the_agents_unit_lets_it_do_what_task_limits_need_and_no_more(machine: Machine) -> None:
+    """Run a script in the agent's stead, under all that its unit forbids."""
+    unit = "homeport-agent"
+    script = """
+        set -e
+        cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd systemd
+        mkdir homeport-try; rmdir homeport-try
+        printf '[Slice]\\nMemoryMax=64M\\n' > /run/systemd/system/homeport-try.slice
+        systemctl start homeport-try.slice; systemctl is-active homeport-try.slice; systemctl stop homeport-try.slice
+        rm /run/systemd/system/homeport-try.slice
+        touch /var/lib/homeport/agent/try
+        curl -fsS --unix-socket /var/run/docker.sock http://docker/_ping
+        for forbidden in /etc /usr /home /opt/homeport; do
+            if touch $forbidden/try; then echo "may write to $forbidden"; exit 1; fi
+        done
+        if mount -t tmpfs none /mnt; then echo "may mount"; exit 1; fi
+    """
+    machine.sh(f"printf '%s' {shlex.quote(script)} > /opt/try")
+    machine.drop_in(unit, "[Service]\nType=oneshot\nRestart=no\nExecStart=\nExecStart=/bin/sh /opt/try\n")
+    try:
+        machine.sh(f"systemctl start {unit} || journalctl -u {unit} >&2")
+        assert machine.show(unit, "ExecMainStatus") == "0", machine.journal(unit)
+        assert machine.show(unit, "Result") == "success"
+    finally:
+        machine.sh(f"rm -r /etc/systemd/system/{unit}.service.d; systemctl daemon-reload; rm -rf /var/lib/homeport")
 
 
 @pytest.mark.slow
