@@ -1,7 +1,10 @@
 """Hosts for contract tests, without agents: instances put into the server's state, and reports applied as if sent."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
+import pytest
+from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from controlplane.fleet.reports import apply_report
@@ -13,7 +16,32 @@ from homeport.spec import Resources
 from homeport.status import ContainerStatus, StopCode, TaskStatus
 from tests.contract.server import ApiServer
 
-__all__ = ["Fleet"]
+__all__ = ["WEB", "Fleet", "refused", "register_web", "run"]
+
+#: A container that asks for little.
+WEB: Final = {"name": "web", "image": "busybox", "cpu": 100, "memory": 64}
+
+
+def register_web(ecs: Any, family: str = "web", containers: list[dict[str, Any]] | None = None, **members: Any) -> str:
+    """Register a definition and return its ARN."""
+    answer = ecs.register_task_definition(family=family, containerDefinitions=containers or [WEB], **members)
+    arn: str = answer["taskDefinition"]["taskDefinitionArn"]
+    return arn
+
+
+def refused(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
+    """Make a call that must be refused; return the error's name and message."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def run(ecs: Any, **arguments: Any) -> Any:
+    """Run one task and return it."""
+    answer = ecs.run_task(**{"taskDefinition": "web", **arguments})
+    assert answer["failures"] == []
+    return answer["tasks"][0]
 
 
 class Fleet:

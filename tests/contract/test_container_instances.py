@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from tests.contract.fleet import Fleet
+from tests.contract.fleet import Fleet, refused
 from tests.contract.server import ApiServer
 
 WEB = {
@@ -36,13 +35,6 @@ def task_arn(ecs: Any, fleet: Fleet) -> str:
 def host(ecs: Any, task_arn: str) -> str:
     arn: str = ecs.describe_tasks(tasks=[task_arn])["tasks"][0]["containerInstanceArn"]
     return arn
-
-
-def refused(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def resources(listed: list[dict[str, Any]]) -> dict[str, Any]:
