@@ -6,6 +6,8 @@ from typing import Any
 import boto3
 import pytest
 
+from controlplane.state.validate import validate, validate_commit
+from controlplane.store.documents import decode_record, encode
 from tests.contract.server import ApiServer, LoopThread
 
 
@@ -30,7 +32,10 @@ def boto_session() -> Iterator[boto3.Session]:
 
 @pytest.fixture
 def server(loop_thread: LoopThread, boto_session: boto3.Session) -> Iterator[ApiServer]:
-    """A server with nothing but the default cluster. A test during which it had an internal error fails."""
+    """A server with nothing but the default cluster.
+
+    Fails a test during which it had an internal error, broke an invariant, or kept what a restart would read otherwise.
+    """
     server = ApiServer(loop_thread, boto_session)
     loop_thread.call(server.start)
     try:
@@ -39,6 +44,12 @@ def server(loop_thread: LoopThread, boto_session: boto3.Session) -> Iterator[Api
         server.close_clients()
         loop_thread.call(server.stop)
     assert [entry for entry in server.observed if entry[2] == "ServerException"] == []
+    validate(server.context.state)
+    for commit in server.journal.commits:
+        validate_commit(commit)
+    for table in server.context.state.tables:
+        for record in table:
+            assert decode_record(record.kind, record.key, encode(record)) == record
 
 
 @pytest.fixture
