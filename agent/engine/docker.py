@@ -10,7 +10,7 @@ soon as the Engine does.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -173,7 +173,7 @@ class DockerEngine:
 
         return await self._read("list", self._limits.list_s, act)
 
-    def events(self, labels: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
+    def events(self, labels: Mapping[str, str]) -> AsyncGenerator[EngineEvent]:
         """See Engine."""
         return watch_events(self._transport, labels, limits=self._limits, clock=self._clock)
 

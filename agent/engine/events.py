@@ -9,7 +9,7 @@ too slow lose some) is healed by the `resync`s.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import aiohttp
@@ -31,7 +31,7 @@ _NS: Final = 1_000_000_000
 
 async def watch_events(
     transport: Transport, labels: Mapping[str, str], *, limits: Limits, clock: Clock
-) -> AsyncIterator[EngineEvent]:
+) -> AsyncGenerator[EngineEvent]:
     """Yield events of containers with these labels for ever; see `Engine.events`. Never raises for the Engine's sake.
 
     While the Engine is away nothing is yielded. Close the iterator to close the stream.
