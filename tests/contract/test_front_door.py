@@ -8,11 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from controlplane.api.body import MAX_BODY_BYTES
-from controlplane.api.model import Shape, load_service
 from controlplane.api.registry import HANDLERS
 from tests.contract.server import REGION, Answer, ApiServer, sign
 
@@ -358,57 +355,3 @@ def test_a_client_that_goes_away_leaves_nothing(server: ApiServer) -> None:
 def test_a_body_of_1_mib_is_read(server: ApiServer) -> None:
     body = b'{"clusterName": "big"}'.ljust(MAX_BODY_BYTES)
     assert server.post(f"{ECS}CreateCluster", body).status == 200
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
-    max_leaves=10,
-)
-
-
-def _members(operation: str) -> st.SearchStrategy[bytes]:
-    """JSON objects with an operation's own members and values of any kind, or near the right one."""
-
-    def of(shape: Shape, depth: int) -> st.SearchStrategy[Any]:
-        if depth > 4:
-            return _JSON
-        wild = {
-            "string": st.sampled_from([*shape.enum, "", "default", "web:1", "arn:aws:ecs:a:b:c/d"])
-            | st.text(max_size=8),
-            "integer": st.integers(-2, 70000),
-            "boolean": st.booleans(),
-        }.get(shape.type, _JSON)
-        if shape.type == "structure":
-            wild = st.fixed_dictionaries(
-                {name: of(shape.members[name], depth + 1) for name in shape.required},
-                optional={n: of(m, depth + 1) for n, m in shape.members.items() if n not in shape.required},
-            )
-        elif shape.type == "list":
-            assert shape.element is not None
-            wild = st.lists(of(shape.element, depth + 1), max_size=2)
-        return wild
-
-    operations = load_service("ecs").operations
-    assert operations is not None
-    shape = operations[operation].input
-    assert shape is not None
-    return of(shape, 0).map(lambda document: msgspec.json.encode(document))
-
-
-@pytest.mark.parametrize("kind", ["bytes", "json", "members"])
-def test_no_body_makes_an_internal_error(server: ApiServer, kind: str) -> None:
-    operations = sorted(name for service, name in HANDLERS if service == "ecs")
-    assert len(operations) > 20
-
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.data())
-    def check(data: st.DataObject) -> None:
-        operation = data.draw(st.sampled_from(operations))
-        strategies = {"bytes": st.binary(max_size=64), "json": _JSON.map(msgspec.json.encode)}
-        body = data.draw(strategies[kind] if kind in strategies else _members(operation))
-        answer = server.post(f"{ECS}{operation}", body)
-        assert answer.status < 500
-        assert answer.status == 200 or code_of(answer)
-
-    check()
