@@ -101,6 +101,11 @@ class Uplink:
             failure = str(error) or type(error).__name__
         finally:
             self._set_connected(False)
+        # A task group whose child fails in the turn of a cancel raises the failure and drops the cancel (until
+        # Python 3.13): this loop would go on for ever, and the agent could not be stopped.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         # What the control plane said counts for more than how the connection broke.
         goodbye = told or Goodbye(reason=failure)
         if goodbye.reason != self.failure:
