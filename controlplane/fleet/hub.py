@@ -179,8 +179,8 @@ class FleetHub:
             await asyncio.sleep(interval)
             now = clock.monotonic()
             if now - slept_at > interval + self._heartbeat_s:
-                # This process stood still: it is the one that wasn't listening. What came meanwhile is read first.
-                continue
+                # This process stood still: it is the one that wasn't listening, so every host gets its time anew.
+                self._heard = OrderedDict((key, host._replace(at=now)) for key, host in self._heard.items())
             for host in silent(self._heard.values(), now, self._heartbeat_s):
                 session = self._sessions[host.instance_id]
                 _log.warning("host is silent", instance=host.instance_id, silent_s=round(now - host.at, 1))

@@ -27,6 +27,7 @@ from homeport.protocol import (
     ControlMessage,
     Goodbye,
     Heartbeat,
+    HeartbeatAck,
     HostFacts,
     HostUpdate,
     Refusal,
@@ -317,12 +318,13 @@ async def test_a_peer_that_asks_and_never_reads_is_cut_off() -> None:
 
 async def test_a_control_plane_that_stood_still_does_not_blame_its_hosts() -> None:
     clock = MovableClock()
-    async with serve_fleet(a_context(clock=clock), heartbeat_s=0.05) as server, aiohttp.ClientSession() as http:
+    async with serve_fleet(a_context(clock=clock), heartbeat_s=0.4) as server, aiohttp.ClientSession() as http:
         host = await a_host(http, server)
         async with background(host.run(http, server.url)):
             await host.connected.wait()
-            clock.move(3600.0)
             presence = server.context.state.presence
+            await eventually(lambda: (now := presence.of(host.instance_id)) and now.last_seen_at > now.since)
+            clock.move(3600.0)  # the next look at silence comes before the host's next word
             await eventually(lambda: (now := presence.of(host.instance_id)) and now.last_seen_at > clock.now() - 1800.0)
             assert host.goodbye is None
             assert server.hub.session_count == 1
@@ -366,3 +368,22 @@ async def test_a_control_plane_that_stops_says_so() -> None:
             await eventually(lambda: host.goodbye)
         assert host.goodbye is not None
         assert (host.goodbye.reason, host.goodbye.final) == ("the control plane is stopping", False)
+
+
+async def test_doubt_about_the_set_is_answered_by_a_complete_one() -> None:
+    async with fleet() as (server, http):
+        host = await a_host(http, server)
+        async with peer_of(http, server) as peer:
+            await proven(peer, host)
+            complete = await peer.receive(Assignments)
+            # The first heartbeat may have been on its way already when the set arrived: no second set for that.
+            await peer.send(Heartbeat(revision=-1))
+            await peer.receive(HeartbeatAck)
+            server.put(a_task("t1", host.instance_id))
+            increment = await peer.receive(Assignments)
+            assert (complete.base, increment.base) == (None, complete.revision)
+            # But a host that has held a set and says that it holds none gets one at once.
+            await peer.send(Heartbeat(revision=increment.revision))
+            await peer.send(Heartbeat(revision=-1))
+            anew = await peer.receive(Assignments)
+            assert (anew.base, [assignment.task_id for assignment in anew.put]) == (None, ["t1"])
