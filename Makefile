@@ -65,6 +65,7 @@ format: $(VENV) ## Format the code and mend what can be mended
 
 .PHONY: bench
 bench: $(VENV) engine ## Measure, and write bench/results.json
+	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: clean

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from controlplane import retention
 from controlplane.api.ecs.clusters import ensure_default_cluster
 from controlplane.api.logs_route import logs_routes
 from controlplane.api.registry import HANDLERS
@@ -91,6 +92,9 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             loops.create_task(metrics.run(state))
             loops.create_task(authority.keep_renewed())
             loops.create_task(journal.run_retention())
+            loops.create_task(
+                retention.run(context, retention.Retention(stopped_task_s=config.stopped_task_retention_s))
+            )
             loops.create_task(watchdog(state.durable))
             _announce(paths, endpoints, context)
             await asyncio.Event().wait()

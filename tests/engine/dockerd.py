@@ -1,4 +1,4 @@
-"""A Docker Engine of a test's own, to be killed, frozen and started again. No bridge network."""
+"""A Docker Engine of a test's own, to be killed, frozen and started again."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["OwnEngine", "own_engine"]
@@ -15,13 +15,17 @@ _START_S = 60
 
 
 class OwnEngine:
-    """dockerd and containerd with their own data and sockets below `directory`.
+    """dockerd and containerd with their own data and sockets below `directory`, whose path must be short.
 
-    containerd is a process of its own, as on a real host: the one that dockerd would start dies with it.
+    containerd is a process of its own, as on a real host: the one that dockerd would start dies with it. `enter`: a
+    command that runs dockerd in a network namespace; without one it gets a new one and no bridge network, since with
+    `--bridge none` a dockerd deletes the docker0 that it finds.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, enter: Sequence[str] = ()) -> None:
         self.directory = directory
+        self._enter = tuple(enter) or ("unshare", "--net")
+        self._network = () if enter else ("--bridge", "none", "--iptables=false", "--ip6tables=false")
         self.docker_host = f"unix://{directory}/d.sock"
         self._name = f"homeport-test-{secrets.token_hex(4)}"
         self._containerd = self._start_containerd()
@@ -39,17 +43,13 @@ class OwnEngine:
         with (self.directory / "engine.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def start(self) -> None:
-        """Start dockerd, with live-restore: its containers outlive it. Returns at once.
-
-        It has a network namespace of its own: with `--bridge none` a dockerd deletes the docker0 that it finds.
-        """
+    def start(self, *, live_restore: bool = True) -> None:
+        """Start dockerd; with live-restore its containers outlive it. Returns at once."""
         self._process = self._spawn(
-            "unshare", "--net", "dockerd", "--host", self.docker_host, "--live-restore",
+            *self._enter, "dockerd", "--host", self.docker_host, *(("--live-restore",) if live_restore else ()),
             "--containerd", f"{self.directory}/c.sock",
             "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec",
-            "--pidfile", f"{self.directory}/docker.pid",
-            "--bridge", "none", "--iptables=false", "--ip6tables=false",
+            "--pidfile", f"{self.directory}/docker.pid", *self._network,
             "--containerd-namespace", self._name, "--containerd-plugins-namespace", f"{self._name}-plugins",
         )  # fmt: skip
 
