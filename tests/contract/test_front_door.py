@@ -210,19 +210,34 @@ def test_a_bug_is_answered_without_internals(server: ApiServer, ecs: Any, monkey
 # ---------------------------------------------------------------- durability
 
 
-@pytest.mark.parametrize("body", [b'{"clusterName": "a"}', b"{}"])
-def test_nothing_is_answered_before_it_is_durable(server: ApiServer, body: bytes) -> None:
-    """The first creates, the second only reads what the first request made and nobody knows to be durable yet."""
-    operation = "CreateCluster" if b"clusterName" in body else "DescribeClusters"
+@pytest.mark.parametrize(
+    ("operation", "body", "status"),
+    [
+        ("CreateCluster", b'{"clusterName": "b"}', 200),
+        ("DescribeClusters", b'{"clusters": ["gone"]}', 200),
+        ("DeleteCluster", b'{"cluster": "gone"}', 400),
+    ],
+)
+def test_nothing_is_answered_before_it_is_durable(
+    server: ApiServer, ecs: Any, operation: str, body: bytes, status: int
+) -> None:
+    """A write, a read of what isn't durable yet, and a refusal because of it: all wait."""
+    ecs.create_cluster(clusterName="gone")
     signed = sign(server.url, f"{ECS}{operation}", body)
     server.call(server.journal.hold)
-    if operation == "DescribeClusters":
-        server.call(lambda: HANDLERS["ecs", "CreateCluster"](server.context, {"clusterName": "a"}))
+    server.call(lambda: HANDLERS["ecs", "DeleteCluster"](server.context, {"cluster": "gone"}))
     pending = server.background(lambda: server.send("POST", "/", signed, body))
     server.wait_until(lambda: server.journal.waiting == 1)
     assert not pending.done()
     server.call(server.journal.release)
-    assert pending.result(10).status == 200
+    assert pending.result(10).status == status
+
+
+def test_a_refused_signature_waits_for_nothing(server: ApiServer) -> None:
+    server.call(server.journal.hold)
+    server.call(lambda: HANDLERS["ecs", "CreateCluster"](server.context, {"clusterName": "a"}))
+    assert server.post(f"{ECS}ListClusters", b"{}", secret="wrong").status == 400
+    server.call(server.journal.release)
 
 
 # ---------------------------------------------------------------- bodies
