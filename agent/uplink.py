@@ -22,7 +22,7 @@ from homeport.clock import Clock
 from homeport.errors import ProtocolError
 from homeport.protocol import PATH_SESSION, Goodbye
 
-__all__ = ["Uplink"]
+__all__ = ["Uplink", "pause_s"]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -82,7 +82,8 @@ class Uplink:
                 goodbye = await self._try(http, server)
                 if goodbye.final:
                     break
-                await asyncio.sleep(self._pause_s(goodbye))
+                await asyncio.sleep(pause_s(goodbye, self._attempts, self._backoff_cap_s, self._random))
+                self._attempts += 1
         _log.warning("this host is deregistered; stopping its tasks", reason=goodbye.reason)
         await self._workload.deregistered(goodbye.reason)
 
@@ -145,13 +146,16 @@ class Uplink:
     def _heard(self) -> None:
         self.last_contact_at = self._clock.now()
 
-    def _pause_s(self, goodbye: Goodbye) -> float:
-        """Return how long to wait before the next attempt."""
-        if goodbye.retry_after_s > 0:
-            return min(goodbye.retry_after_s, RETRY_AFTER_CAP_S) * self._random.uniform(1.0, 1.25)
-        longest = min(self._backoff_cap_s, BACKOFF_BASE_S * 2.0 ** min(self._attempts, 30))
-        self._attempts += 1
-        return self._random.uniform(0.0, longest)
+
+def pause_s(goodbye: Goodbye, attempts: int, cap_s: float, source: random_module.Random) -> float:
+    """Return the seconds to wait before connecting again, after so many attempts since the last lasting session.
+
+    Full jitter: any time up to a bound that doubles with each attempt. If the control plane named a time, that and up
+    to a quarter more.
+    """
+    if goodbye.retry_after_s > 0:
+        return min(goodbye.retry_after_s, RETRY_AFTER_CAP_S) * source.uniform(1.0, 1.25)
+    return source.uniform(0.0, min(cap_s, BACKOFF_BASE_S * 2.0 ** min(attempts, 30)))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
