@@ -61,6 +61,7 @@ def test_the_least_definition_gets_ecs_defaults_and_no_others(ecs: Any) -> None:
                 "environment": [],
                 "mountPoints": [],
                 "volumesFrom": [],
+                "systemControls": [],
             }
         ],
     }
@@ -107,7 +108,7 @@ def test_every_member_is_kept_and_returned(ecs: Any) -> None:
     got = answer["taskDefinition"]
     assert answer["tags"] == tags
     side = got["containerDefinitions"][1]
-    assert (side.pop("cpu"), side.pop("volumesFrom")) == (0, [])
+    assert (side.pop("cpu"), side.pop("volumesFrom"), side.pop("systemControls")) == (0, [], [])
     assert {name: got[name] for name in given} == given
     assert got["compatibilities"] == ["EXTERNAL", "EC2", "FARGATE"]
 
@@ -186,7 +187,7 @@ def web(**members: Any) -> dict[str, Any]:
         (with_container(image=None), "Container.image should not be null or empty"),
         (with_container(image="$IMAGE"), "Container.image contains invalid characters: '$IMAGE'"),
         (definition(containerDefinitions=[web(), web()]), "'web' is given to several containers"),
-        (with_container(essential=False), "must be essential"),
+        (with_container(essential=False), "Task definition doesn't have any essential container."),
         (
             with_container(memory=None),
             "Invalid setting for container 'web'. At least one of 'memory' or 'memoryReservation' must be specified.",

@@ -88,7 +88,7 @@ def _check_container_list(containers: Sequence[Document]) -> None:
             raise ClientException(f"Container names must be unique, but '{name}' is given to several containers.")
         names.add(name)
     if not any(container.get("essential", True) for container in containers):
-        raise ClientException("At least one container of the task definition must be essential.")
+        raise ClientException("Task definition doesn't have any essential container.")
 
 
 def _check_container(container: Document, request: Document, volumes: frozenset[str]) -> None:

@@ -31,7 +31,7 @@ _MAX_DELETIONS: Final = 10
 _REVISION_DIGITS: Final = 18
 
 #: Lists that ECS returns empty where a container definition leaves them out.
-_CONTAINER_LISTS: Final = ("portMappings", "environment", "mountPoints", "volumesFrom")
+_CONTAINER_LISTS: Final = ("portMappings", "environment", "mountPoints", "volumesFrom", "systemControls")
 
 
 @operation("ecs", "RegisterTaskDefinition")
