@@ -106,6 +106,21 @@ def test_a_killed_control_plane_is_started_again_with_its_state(control_plane: M
 
 
 @pytest.mark.slow
+def test_a_backup_that_root_restores_belongs_to_the_daemon_again(control_plane: Machine) -> None:
+    unit, homeport = "homeport-controlplane", "/opt/homeport/bin/homeport"
+    control_plane.ecs().create_cluster(clusterName="kept")
+    control_plane.sh(f"{homeport} backup --data-dir /var/lib/homeport /root/backup")
+    control_plane.ecs().create_cluster(clusterName="made-afterwards")
+    control_plane.sh(f"systemctl stop {unit}")
+    control_plane.sh(f"{homeport} restore --data-dir /var/lib/homeport --force /root/backup")
+    control_plane.sh(f"systemctl start {unit}")
+    clusters = control_plane.ecs().list_clusters()["clusterArns"]
+    assert sorted(arn.rpartition("/")[2] for arn in clusters) == ["default", "kept"]
+    assert control_plane.sh("find /var/lib/homeport/controlplane -not -user homeport") == ""
+    control_plane.sh("rm /root/backup")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_daemon_that_hangs_is_found_out_by_the_watchdog(control_plane: Machine, unit: str) -> None:
     control_plane.drop_in(unit, "[Service]\nWatchdogSec=2\n")
