@@ -13,9 +13,11 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.state.state import State
-from controlplane.store.backup import backup
+from controlplane.store.api import JournalError
+from controlplane.store.backup import Manifest, backup
 from homeport.clock import Clock
 from homeport.datadir import ControlPlaneDir
+from homeport.errors import ConfigurationError
 
 __all__ = ["PATH_BACKUP", "REVISION_HEADER", "Authenticator", "backup_routes"]
 
@@ -52,22 +54,34 @@ def backup_routes(
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             front_door.authenticate(request, await request.read())
+            async with one_at_a_time:
+                manifest, file = await _make(state, paths, clock)
         except ApiError as error:
             return front_door.error_response(error)
-        async with one_at_a_time:
-            for leftover in paths.root.glob(f"{_WORKSHOP}*"):  # of a process that was killed in the middle
-                shutil.rmtree(leftover)
-            with tempfile.TemporaryDirectory(dir=paths.root, prefix=_WORKSHOP) as directory:
-                target = Path(directory) / "backup.tar"
-                await state.durable()
-                manifest = await backup(paths, target, clock=clock)
-                file = target.open("rb")
-        with file:  # its name is gone already, so that nothing is left behind whatever happens
+        with file:
             _log.info("backup_taken", revision=manifest.revision)
             stamp = datetime.fromtimestamp(manifest.created_at, UTC).strftime("%Y%m%dT%H%M%SZ")
             return await _stream(request, file, name=f"homeport-{stamp}.tar", revision=manifest.revision)
 
     return [web.get(PATH_BACKUP, handle, allow_head=False)]
+
+
+async def _make(state: State, paths: ControlPlaneDir, clock: Clock) -> tuple[Manifest, IO[bytes]]:
+    """Make a backup of everything there is now. Its file has no name any more: it is gone once it is closed.
+
+    Raises ApiError if it can't be made, e.g. for lack of space.
+    """
+    try:
+        for leftover in paths.root.glob(f"{_WORKSHOP}*"):  # of a process that was killed in the middle
+            shutil.rmtree(leftover)
+        with tempfile.TemporaryDirectory(dir=paths.root, prefix=_WORKSHOP) as directory:
+            target = Path(directory) / "backup.tar"
+            await state.durable()
+            manifest = await backup(paths, target, clock=clock)
+            return manifest, target.open("rb")
+    except (OSError, JournalError, ConfigurationError) as error:
+        _log.error("backup_failed", reason=str(error))
+        raise ApiError(f"The backup can't be made: {error}", code="BackupFailedException", status=503) from error
 
 
 async def _stream(request: web.Request, file: IO[bytes], *, name: str, revision: int) -> web.StreamResponse:

@@ -4,7 +4,7 @@ A document has no version of its own: the store has one schema version, and `mig
 before any is read. Unknown members are ignored, so that what a newer minor version added does not stop an older one.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from controlplane.store.api import JournalError
 from homeport.story import StoryLine
 
 __all__ = ["decode_record", "decode_story_line", "decode_task", "encode"]
+
+T = TypeVar("T")
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in RECORD_KINDS.items()}
@@ -33,17 +35,21 @@ def decode_record(kind: str, key: str, body: bytes) -> Record:
     decoder = _decoders.get(kind)
     if decoder is None:
         raise JournalError(f"the store has an object of the unknown kind {kind!r} (key {key!r})")
-    try:
-        return decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise JournalError(f"the stored {kind} {key!r} can't be read: {error}") from error
+    return _decoded(decoder, body, f"{kind} {key!r}")
 
 
 def decode_task(body: bytes) -> TaskRecord:
-    """Return an archived task."""
-    return _task_decoder.decode(body)
+    """Return an archived task. Raises JournalError as `decode_record`."""
+    return _decoded(_task_decoder, body, "archived task")
 
 
 def decode_story_line(body: bytes) -> StoryLine:
-    """Return one line of a story."""
-    return _story_decoder.decode(body)
+    """Return one line of a story. Raises JournalError as `decode_record`."""
+    return _decoded(_story_decoder, body, "line of a story")
+
+
+def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes, what: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise JournalError(f"the stored {what} can't be read: {error}") from error

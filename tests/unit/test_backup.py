@@ -22,6 +22,7 @@ from controlplane.store.sqlite import SqliteJournal, restoring_mark_of
 from homeport.clock import SystemClock
 from homeport.datadir import ControlPlaneDir
 from homeport.errors import ConfigurationError
+from tests.fakes.journal import MemoryJournal
 
 
 @pytest.fixture
@@ -245,3 +246,14 @@ async def test_the_route_streams_a_backup_to_who_is_authentic_and_leaves_nothing
         assert not list(paths.root.glob(".backup*"))
     restore(target, tmp_path / "elsewhere")
     assert await names(ControlPlaneDir(tmp_path / "elsewhere")) == ["kept"]
+
+
+async def test_the_route_says_why_a_backup_cannot_be_made(tmp_path: Path) -> None:
+    paths = ControlPlaneDir(tmp_path / "data")
+    paths.root.mkdir(parents=True)
+    application = web.Application()
+    application.add_routes(backup_routes(Door(), State(MemoryJournal()), paths, SystemClock()))
+    async with TestClient(TestServer(application)) as client:
+        answer = await client.get(PATH_BACKUP, headers={"Authorization": "please"})
+        assert answer.status == 503
+        assert await answer.json() == {"__type": "BackupFailedException"}
