@@ -235,11 +235,6 @@ async def test_volumes_are_shared_within_a_task_and_removed_quietly(lab: Lab, tm
     assert not await lab.engine.volume_exists(plan.name)
 
 
-async def test_a_volume_of_another_driver_is_refused(lab: Lab) -> None:
-    with pytest.raises((NotFound, Rejected), match="no-such-driver"):
-        await lab.engine.create_volume("homeport-test-x", driver="no-such-driver", options={}, labels={})
-
-
 async def test_logs_have_streams_times_and_order(lab: Lab) -> None:
     container_id = await lab.start("sh", "-c", "echo one; echo two >&2; printf three")
     facts = await lab.exited(container_id)
