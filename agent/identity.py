@@ -146,7 +146,7 @@ def _read(directory: AgentDir) -> Identity | None:
         raise ConfigurationError(f"{directory.identity} can't be read: {error.strerror}") from error
     try:
         return msgspec.json.decode(content, type=Identity)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{directory.identity} is damaged ({error}): restore it, or remove it and join again as a new host"
         ) from error
@@ -239,7 +239,7 @@ async def _register(
         if status == 200:
             return msgspec.json.decode(answer, type=Registered)
         refusal = msgspec.json.decode(answer, type=Refusal)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise JoinError(f"{server} answered HTTP {status}, but not as a Homeport control plane does.") from error
     raise JoinError(refusal.message + (_clock_hint(date, clock) if refusal.code == "ActivationExpired" else ""))
 

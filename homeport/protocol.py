@@ -19,14 +19,14 @@ An agent never forgets a report before its ack, and the control plane ignores a 
 everything may be repeated. Unknown members are ignored, new ones have defaults: either side may be a version ahead.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from homeport.ids import InstanceId, TaskId
 from homeport.spec import Resources, TaskSpec
 from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCode, TaskStatus
-from homeport.story import StoryLine
+from homeport.story import StoryLine, Timestamp
 
 __all__ = [
     "PATH_CA",
@@ -68,6 +68,12 @@ PATH_REGISTER: Final = "/fleet/v1/register"
 PATH_SESSION: Final = "/fleet/v1/session"
 
 
+#: Bounds of what is kept and shown later: beyond them neither the journal nor an ECS answer could hold it.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+ExitCode = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**32 - 1)]
+
+
 class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Base of parts of messages. Immutable trees, so the garbage collector needn't look at them (gc=False)."""
 
@@ -84,7 +90,7 @@ class Condition(_Message, frozen=True):
 
     type: str
     ok: bool
-    since: float
+    since: Timestamp
     reason: str = ""
 
 
@@ -222,8 +228,8 @@ class NetworkBinding(_Message, frozen=True):
     """A published port as the Engine bound it."""
 
     bind_ip: str
-    container_port: int
-    host_port: int
+    container_port: Port
+    host_port: Port
     protocol: str
 
 
@@ -234,15 +240,15 @@ class ContainerReport(_Message, frozen=True):
     status: ContainerStatus
     runtime_id: str | None = None
     image_digest: str | None = None
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     #: `Name: text`, as ECS gives it, e.g. "OutOfMemoryError: Container killed due to memory usage".
     reason: str | None = None
     bindings: tuple[NetworkBinding, ...] = ()
     #: None if the container has no health check.
     health: HealthStatus | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    restart_count: int = 0
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    restart_count: Count = 0
 
 
 class TaskReport(_Message, frozen=True):
@@ -252,18 +258,18 @@ class TaskReport(_Message, frozen=True):
     """
 
     task_id: TaskId
-    seq: int
+    seq: Count
     status: TaskStatus
     containers: tuple[ContainerReport, ...] = ()
-    pull_started_at: float | None = None
-    pull_stopped_at: float | None = None
-    started_at: float | None = None
-    stopping_at: float | None = None
-    execution_stopped_at: float | None = None
-    stopped_at: float | None = None
+    pull_started_at: Timestamp | None = None
+    pull_stopped_at: Timestamp | None = None
+    started_at: Timestamp | None = None
+    stopping_at: Timestamp | None = None
+    execution_stopped_at: Timestamp | None = None
+    stopped_at: Timestamp | None = None
     stop_code: StopCode | None = None
     stopped_reason: str | None = None
-    story: tuple[tuple[int, StoryLine], ...] = ()
+    story: tuple[tuple[Count, StoryLine], ...] = ()
 
 
 class Reports(_Tagged, frozen=True):

@@ -1,8 +1,13 @@
 """A task's story: what happened to it, when, where and why, in words a user can act on."""
 
+from typing import Annotated
+
 import msgspec
 
-__all__ = ["StoryLine"]
+__all__ = ["StoryLine", "Timestamp"]
+
+#: Seconds since the epoch, within the years that a calendar can show (1 to 9999).
+Timestamp = Annotated[float, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
 
 
 class StoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -12,7 +17,7 @@ class StoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the sentence for people, with the reason. `at` is when it happened by the clock of whoever saw it.
     """
 
-    at: float
+    at: Timestamp
     event: str
     message: str
     #: Who says so: api, scheduler, agent or liveness.

@@ -197,7 +197,7 @@ class FleetHub:
         try:
             body = await _bounded_body(request)
             registered = register(self._context, _registrations.decode(body))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _refusal(400, "InvalidRequest", f"Not a registration: {error}")
         except RegistrationRefused as refused:
             _log.warning("registration refused", code=refused.code, reason=refused.message, peer=request.remote)

@@ -173,6 +173,28 @@ async def test_nonsense_ends_the_session_with_the_reason(frame: str) -> None:
         await eventually(lambda: server.hub.session_count == 0)
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        '"seq":1000000000000000000000000000000,"status":192',
+        '"seq":-1,"status":192',
+        '"seq":1,"status":3',
+        '"seq":1,"status":192,"started_at":1e300',
+        '"seq":1,"status":192,"containers":[{"name":"main","status":192,"exit_code":99999999999}]',
+        '"seq":1,"status":192,"story":[[1,{"at":-1e300,"event":"e","message":"m","actor":"agent"}]]',
+    ],
+)
+async def test_numbers_that_could_not_be_kept_are_not_taken(report: str) -> None:
+    async with fleet() as (server, http):
+        host = await a_host(http, server)
+        server.put(a_task("t1", host.instance_id))
+        async with peer_of(http, server) as peer:
+            await proven(peer, host)
+            await peer.socket.send_str(f'{{"type":"Reports","tasks":[{{"task_id":"t1",{report}}}]}}')
+            assert "protocol error" in (await refused(peer)).reason
+        assert server.task("t1").reported_seq == 0
+
+
 async def test_nonsense_instead_of_a_hello() -> None:
     async with fleet() as (server, http):
         for frame in ("x", '{"type":"Heartbeat","revision":1}'):
@@ -273,6 +295,7 @@ async def test_registration_over_http_refuses_in_words() -> None:
             (b"[]", 400),
             (b'{"activation_id":"x"}', 400),
             (b"\xff\xfe", 400),
+            (b'{"activation_id":"\xed\xa0\x80"}', 400),
             (b" " * 300_000, 413),
         ]
         for body, status in bodies:
