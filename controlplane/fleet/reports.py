@@ -57,7 +57,8 @@ def _tell(transaction: Transaction, task: TaskRecord, report: TaskReport, instan
     host = None if instance is None else instance.facts.hostname
     for seq, line in report.story:
         if seq > task.reported_seq:
-            transaction.tell(task.id, replace(line, actor=Actor.AGENT.value, host=host))
+            told = replace(line, message=trim(line.message), event=line.event[:64], actor=Actor.AGENT.value, host=host)
+            transaction.tell(task.id, told)
 
 
 def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
@@ -74,7 +75,7 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         status=status,
         # A task on its way down never comes up again, whoever began it; ECS shows it as desired STOPPED.
         desired=DesiredStatus.STOPPED if status > TaskStatus.RUNNING else task.desired,
-        containers=tuple(_trimmed(container) for container in report.containers) or task.containers,
+        containers=_containers(task, report) or task.containers,
         pull_started_at=_first_given(report.pull_started_at, task.pull_started_at),
         pull_stopped_at=_first_given(report.pull_stopped_at, task.pull_stopped_at),
         started_at=_first_given(report.started_at, task.started_at),
@@ -86,6 +87,12 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         reason = None if report.stopped_reason is None else trim(report.stopped_reason)
         changed = replace(changed, stop_code=report.stop_code, stopped_reason=reason)
     return changed if changed == seen else replace(changed, version=task.version + 1)
+
+
+def _containers(task: TaskRecord, report: TaskReport) -> tuple[ContainerReport, ...]:
+    """Return what is reported of the task's own containers."""
+    names = {container.name for container in task.spec.containers}
+    return tuple(_trimmed(container) for container in report.containers if container.name in names)
 
 
 def _trimmed(container: ContainerReport) -> ContainerReport:

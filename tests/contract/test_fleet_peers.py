@@ -1,5 +1,6 @@
 """What the hub does with peers that lie, flood, stall or talk nonsense: it says why, parts, and serves all others."""
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator
@@ -117,7 +118,7 @@ async def test_a_wrong_key_proves_nothing() -> None:
         host = await a_host(http, server)
         impostor = SimulatedHost("impostor")
         impostor.instance_id = host.instance_id
-        await impostor.run(http, server.url)
+        await asyncio.wait_for(impostor.run(http, server.url), 10)
         assert impostor.goodbye is not None
         assert "signature" in impostor.goodbye.reason
         assert not impostor.goodbye.final
@@ -143,7 +144,7 @@ async def test_an_unknown_instance_is_not_told_to_stop_its_tasks() -> None:
     async with fleet() as (server, http):
         stranger = SimulatedHost("stranger")
         stranger.instance_id = InstanceId("0" * 32)
-        await stranger.run(http, server.url)
+        await asyncio.wait_for(stranger.run(http, server.url), 10)
         assert stranger.goodbye is not None
         assert not stranger.goodbye.final
         assert "does not know" in stranger.goodbye.reason
@@ -155,7 +156,7 @@ async def test_a_forged_hello_of_a_deregistered_instance_learns_nothing_final() 
         server.deregister(host.instance_id)
         impostor = SimulatedHost("impostor")
         impostor.instance_id = host.instance_id
-        await impostor.run(http, server.url)
+        await asyncio.wait_for(impostor.run(http, server.url), 10)
         assert impostor.goodbye is not None
         assert not impostor.goodbye.final
 

@@ -185,3 +185,17 @@ def test_giving_up_leaves_other_hosts_and_earlier_reasons_alone() -> None:
     assert the_task(context).stop_code is StopCode.USER_INITIATED
     assert context.state.load.of(HOST).tasks == 0
     assert give_up_tasks(context, instance, "gone", None) == ()
+
+
+def test_what_a_host_says_is_kept_within_bounds() -> None:
+    context = prepared()
+    own = ContainerReport(name="main", status=ContainerStatus.STOPPED, reason="r" * 5000)
+    foreign = ContainerReport(name="not-in-the-spec", status=ContainerStatus.RUNNING)
+    long = StoryLine(at=1.0, event="e" * 100, message="m" * 5000, actor="agent")
+    apply_report(context, HOST, report(1, TaskStatus.RUNNING, containers=(own, foreign), story=((1, long),)))
+    (kept,) = the_task(context).containers
+    assert kept.name == "main"
+    assert kept.reason is not None
+    assert len(kept.reason) == REASON_MAX_LENGTH
+    (told,) = stories(context)
+    assert (len(told.message), len(told.event)) == (REASON_MAX_LENGTH, 64)
