@@ -31,7 +31,7 @@ from homeport.protocol import ContainerReport, HostFacts, NetworkBinding
 from homeport.spec import ContainerSpec, HealthCheck, LogConfiguration, PortMapping, Resources, TaskSpec
 from homeport.status import ContainerStatus, HealthStatus, TaskStatus
 
-__all__ = ["journal"]
+__all__ = ["example_instance", "example_task", "journal"]
 
 COMMITTERS: Final = (1, 50, 500)
 _SEED: Final = 1
@@ -64,7 +64,7 @@ def journal(directory: Path, *, seconds: float = 3.0, tasks: int = 100_000, host
 
 def _fsyncs_per_second(path: Path, seconds: float) -> float:
     """Append and fsync a task's worth of bytes over and over."""
-    body = encode(_task(random.Random(_SEED), 0, InstanceId("0" * 32)))
+    body = encode(example_task(random.Random(_SEED), 0, InstanceId("0" * 32)))
     with path.open("wb", buffering=0) as file:
         began, count = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
@@ -87,7 +87,7 @@ async def _commits(path: Path, committers: int, seconds: float) -> Json:
 
             async def commit_on_and_on() -> None:
                 while time.perf_counter() - began < seconds:
-                    record = _task(source, len(latencies), InstanceId("0" * 32))
+                    record = example_task(source, len(latencies), InstanceId("0" * 32))
                     asked = time.perf_counter()
                     with state.transaction() as transaction:
                         transaction.put(record)
@@ -117,13 +117,13 @@ async def _fill(path: Path, tasks: int, hosts: int) -> None:
         state = await load_state(store)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(store.run())
-            instances = [_instance(source, number) for number in range(hosts)]
+            instances = [example_instance(source, number) for number in range(hosts)]
             with state.transaction() as transaction:
                 for instance in instances:
                     transaction.put(instance)
             for number in range(tasks):
                 with state.transaction() as transaction:
-                    transaction.put(_task(source, number, instances[number % hosts].id))
+                    transaction.put(example_task(source, number, instances[number % hosts].id))
                 if number % 5000 == 0:
                     await state.durable()
             await state.durable()
@@ -148,7 +148,7 @@ async def _load(path: Path) -> Json:
     }
 
 
-def _task(source: random.Random, number: int, instance_id: InstanceId) -> TaskRecord:
+def example_task(source: random.Random, number: int, instance_id: InstanceId) -> TaskRecord:
     """Return a running task of one of 100 families, with what a usual web container has."""
     task_id = TaskId(new_hex_id(source))
     family = f"web{number % 100}"
@@ -203,7 +203,7 @@ def _task(source: random.Random, number: int, instance_id: InstanceId) -> TaskRe
     )
 
 
-def _instance(source: random.Random, number: int) -> InstanceRecord:
+def example_instance(source: random.Random, number: int) -> InstanceRecord:
     facts = HostFacts(
         hostname=f"node{number}",
         agent_version="0.1.0",
