@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.api.body import MAX_BODY_BYTES
 from controlplane.api.registry import HANDLERS
+from tests.contract.refusals import refused
 from tests.contract.server import REGION, Answer, ApiServer, sign
 
 ECS = "AmazonEC2ContainerServiceV20141113."
@@ -141,6 +142,13 @@ def test_an_operation_that_is_not_served_is_named(ecs: Any, server: ApiServer) -
         ecs.create_task_set(service="s", cluster="c", taskDefinition="t")
     assert caught.value.response["Error"]["Code"] == "UnsupportedFeatureException"
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_so_are_those_of_the_other_services(server: ApiServer) -> None:
+    code, message = refused(server.client("ssm").get_parameter, Name="x")
+    assert (code, "GetParameter" in message) == ("UnsupportedFeatureException", True)
+    code, message = refused(server.client("sts").get_session_token)
+    assert (code, "GetSessionToken" in message) == ("UnsupportedFeatureException", True)
 
 
 @pytest.mark.parametrize(

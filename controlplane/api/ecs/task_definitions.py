@@ -6,7 +6,6 @@ returned; ECS's own defaults are filled in, and no others: clients compare.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -219,7 +218,7 @@ def _families(context: Context, start: str | None, *, descending: bool) -> Itera
         yield from families.page(None, None, after=start)
         return
     # DESC is rare, and families are few beside their revisions: read them all.
-    yield from (f for f in reversed(list(islice(families, None))) if start is None or f.name <= start)
+    yield from (f for f in reversed(list(families)) if start is None or f.name <= start)
 
 
 def _revisions(
