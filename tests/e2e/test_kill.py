@@ -1,6 +1,7 @@
 """kill -9 is a normal event: of the agent at each step of a task's life, of the control plane under load."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from tests.e2e.harness import Installation, eventually
+from tests.e2e.registry import publish, registry
 
 pytestmark = pytest.mark.e2e
 
@@ -50,6 +52,26 @@ def test_the_agent_killed_at_a_step_of_a_tasks_start_carries_on_with_the_same_co
     task = homeport.wait(arn, "RUNNING")
     (container,) = homeport.containers()
     assert task["containers"][0]["runtimeId"] == container
+
+
+def test_the_agent_killed_when_the_image_has_been_pulled_carries_on(homeport: Installation, busybox: str) -> None:
+    with registry() as address:
+        image = publish(busybox, "pulled:1", address)
+        definition = homeport.register("pulled", {"name": "app", "image": image, "command": SLEEP})
+        command = ["docker", "events", "--since", str(int(time.time())), "--filter", f"image={image}"]
+        with subprocess.Popen([*command, "--filter", "event=pull"], stdout=subprocess.PIPE, text=True) as events:
+            (arn,) = homeport.run(definition)
+            assert events.stdout is not None
+            assert " image pull " in events.stdout.readline()
+            homeport.daemons[-1].kill()
+            events.terminate()
+        homeport.start_agent()
+        task = homeport.wait(arn, "RUNNING")
+    (container,) = task["containers"]
+    assert homeport.containers() == [container["runtimeId"]]
+    assert container["imageDigest"].startswith("sha256:")
+    homeport.docker("rm", "-f", container["runtimeId"])
+    homeport.docker("image", "rm", image)
 
 
 def test_a_container_that_exits_while_the_agent_is_dead_is_reported_with_its_code(
