@@ -28,6 +28,9 @@ _HEALTH: Final = {
     "healthy": HealthStatus.HEALTHY,
     "unhealthy": HealthStatus.UNHEALTHY,
 }
+#: Exit codes that can't be the OOM killer's doing: a success, and the answer to SIGTERM. Docker flags every container
+#: below a cgroup that ran out, so also the siblings of the one that was killed, whenever and however they end.
+_NOT_BY_OOM: Final = frozenset({0, 143})
 #: Docker's word -> ours.
 EVENT_ACTIONS: Final = {
     "create": "create",
@@ -96,7 +99,7 @@ def container_facts(document: Mapping[str, Any]) -> ContainerFacts:
         labels=document["Config"].get("Labels") or {},
         state=status,
         exit_code=state["ExitCode"] if over else None,
-        oom_killed=bool(state.get("OOMKilled")),
+        oom_killed=over and bool(state.get("OOMKilled")) and state["ExitCode"] not in _NOT_BY_OOM,
         error=state.get("Error") or "",
         started_at=parse_time(state.get("StartedAt") or ""),
         finished_at=parse_time(state.get("FinishedAt") or "") if over else None,

@@ -101,6 +101,20 @@ async def test_a_tasks_memory_is_a_hard_limit_over_its_containers(lab: Lab, cgro
         await cgroups.remove(task_id)
 
 
+async def test_only_the_one_that_was_killed_ran_out_of_memory(lab: Lab, cgroups: TaskCgroups) -> None:
+    quiet = lab.container("quiet", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    task = lab.task(quiet, lab.container("hog", "sh", "-c", HOG, "hog", "64"), memory_mib=32)
+    task_id, (quiet_id, hog_id) = await start_task(lab, cgroups, task)
+    try:
+        assert (await lab.exited(hog_id)).oom_killed
+        await lab.engine.stop(quiet_id, 30)
+        facts = await lab.inspect(quiet_id)
+        assert (facts.exit_code, facts.oom_killed) == (0, False)
+    finally:
+        await lab.close()
+        await cgroups.remove(task_id)
+
+
 async def test_a_container_without_a_limit_sees_its_tasks(lab: Lab, cgroups: TaskCgroups) -> None:
     task_id, ids = await start_task(lab, cgroups, lab.task(lab.container(), memory_mib=48))
     try:

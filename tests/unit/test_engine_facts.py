@@ -47,6 +47,15 @@ def test_an_exit_code_is_that_of_a_run_that_is_over(status: str, exit_code: int 
 
 
 @pytest.mark.parametrize(
+    ("status", "exit_code", "oom_killed"),
+    [("exited", 137, True), ("exited", 1, True), ("exited", 0, False), ("exited", 143, False), ("running", 0, False)],
+)
+def test_an_end_of_its_own_is_not_the_oom_killers(status: str, exit_code: int, oom_killed: bool) -> None:
+    state = {"Status": status, "ExitCode": exit_code, "OOMKilled": True}
+    assert facts.container_facts(inspected(state)).oom_killed is oom_killed
+
+
+@pytest.mark.parametrize(
     ("health", "expected", "output"),
     [
         (None, None, ""),
