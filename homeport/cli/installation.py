@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from homeport.cli.client import Client
 from homeport.cli.connection import from_data_dir
 from homeport.cli.datafiles import read_endpoint
-from homeport.cli.errors import CliError, NotFound
+from homeport.cli.errors import CliError
+from homeport.cli.ports import is_free
 from homeport.cli.settings import UpSettings
 from homeport.cli.supervisor import Child, ChildFailed
 from homeport.clock import Clock
@@ -51,6 +53,7 @@ class Installation:
 
         Raises CliError, or the group fails with ChildFailed, if one of them can't start.
         """
+        self._endpoint = self._earlier_endpoint()
         group.create_task(self.control_plane.run())
         endpoint = self._endpoint = await self._control_plane_ready()
         self.control_plane.established = True
@@ -100,11 +103,23 @@ class Installation:
         return command
 
     def _listen(self) -> tuple[str, ...]:
-        """Return the addresses to listen on. A port that was chosen once stays: the agent and the user know it."""
-        endpoint = self._endpoint
-        if endpoint is None or not any(address.endswith(":0") for address in self._settings.listen):
-            return self._settings.listen
-        return tuple(dict.fromkeys(url for url in (endpoint.local_url, endpoint.network_url) if url))
+        """Return the addresses to listen on.
+
+        In place of a port 0 comes the one that was found the last time: agents and AWS profiles know it.
+        """
+        listen = self._settings.listen
+        if self._endpoint is None or len(listen) != 1 or not listen[0].endswith(":0"):
+            return listen
+        return (f"{listen[0].removesuffix(':0')}:{urlsplit(self._endpoint.local_url).port}",)
+
+    def _earlier_endpoint(self) -> EndpointFile | None:
+        """Return where an earlier control plane of this data directory listened, if its port is free now."""
+        try:
+            endpoint = read_endpoint(self._settings.data_dir)
+        except CliError:
+            return None
+        url = urlsplit(endpoint.local_url)
+        return endpoint if url.port and is_free(url.port, host=url.hostname or "") else None
 
     def _agent_command(self) -> list[str]:
         return [*self._agent("run"), "--docker-host", self._settings.docker_host, "--metrics-listen", "127.0.0.1:0"]
@@ -129,7 +144,7 @@ class Installation:
     def _written_endpoint(self) -> EndpointFile | None:
         try:
             endpoint = read_endpoint(self._settings.data_dir)
-        except (NotFound, CliError):
+        except CliError:
             return None
         return endpoint if endpoint.pid == self.control_plane.pid else None
 

@@ -7,10 +7,9 @@ import asyncio
 import os
 import shlex
 import shutil
-import socket
 import sys
+import urllib.request
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +19,10 @@ from homeport.cli.client import Client
 from homeport.cli.errors import CliError
 from homeport.cli.installation import Installation
 from homeport.cli.output import short_id
+from homeport.cli.ports import free_port, is_free
 from homeport.cli.settings import UpSettings
 
-__all__ = ["SAMPLE_IMAGE", "free_port", "job_definition", "next_steps", "show_sample", "web_definition"]
+__all__ = ["SAMPLE_IMAGE", "job_definition", "next_steps", "show_sample", "web_definition"]
 
 SAMPLE_IMAGE: Final = "homeport/sample:1"
 _WEB: Final = "sample-web"
@@ -32,6 +32,7 @@ _STARTED_BY: Final = "homeport-up-sample"
 _PORTS: Final = range(8080, 8180)
 _CONTAINER_PORT: Final = 8080
 _START_TIMEOUT_S: Final = 120.0
+_ANSWER_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.2
 
 
@@ -71,18 +72,6 @@ def job_definition() -> dict[str, Any]:
     return {"family": _JOB, "containerDefinitions": [{**container, "command": ["sh", "-c", script]}]}
 
 
-def free_port(ports: range = _PORTS) -> int:
-    """Return the first port of `ports` that nothing listens on. Raises CliError if there is none."""
-    for port in ports:
-        with closing(socket.socket()) as probe:
-            try:
-                probe.bind(("0.0.0.0", port))  # noqa: S104 - only tried
-            except OSError:
-                continue
-            return port
-    raise CliError(f"No port from {ports.start} to {ports.stop - 1} is free for the sample.")
-
-
 async def show_sample(settings: UpSettings, installation: Installation, *, say: Callable[[str], None]) -> None:
     """Run the sample task unless it runs, wait until it does, and print what to try.
 
@@ -92,6 +81,7 @@ async def show_sample(settings: UpSettings, installation: Installation, *, say: 
     try:
         task_id = await asyncio.to_thread(_ensure_running, client)
         task = await _running(client, task_id, say)
+        await _answering(_url(task))
         say(f"sample: the task {short_id(task_id)} runs")
     except CliError as error:
         say(f"sample: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
@@ -117,21 +107,14 @@ def _ensure_running(client: Client) -> str:
             return str(task["id"])
     newest = _newest(client, _WEB)
     port = newest["containerDefinitions"][0]["portMappings"][0]["hostPort"] if newest else None
-    if port is None or not _is_free(port):
-        port = free_port()
+    if port is None or not is_free(port):
+        port = free_port(_PORTS)
     definition = _registered(client, web_definition(port))
     answer = client.ecs("run_task", taskDefinition=definition, startedBy=_STARTED_BY)
     if not answer["tasks"]:
         reasons = ", ".join(str(failure.get("reason")) for failure in answer["failures"])
         raise CliError(f"The task can't be placed: {reasons}.", hint="`homeport nodes` shows what the host has left.")
     return str(answer["tasks"][0]["taskArn"].rsplit("/", 1)[-1])
-
-
-def _is_free(port: int) -> bool:
-    try:
-        return free_port(range(port, port + 1)) == port
-    except CliError:
-        return False
 
 
 def _newest(client: Client, family: str) -> dict[str, Any] | None:
@@ -193,6 +176,30 @@ async def _running(client: Client, task_id: str, say: Callable[[str], None]) -> 
         ) from None
 
 
+async def _answering(url: str) -> None:
+    """Wait until the web server inside the container answers. Raises CliError if it doesn't."""
+    try:
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            while True:
+                if await asyncio.to_thread(_answers, url):
+                    return
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        raise CliError(f"The container runs, but {url} doesn't answer after {_ANSWER_TIMEOUT_S:g} s.") from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _url(task: dict[str, Any]) -> str:
+    return f"http://127.0.0.1:{task['containers'][0]['ports'][0]['hostPort']}/"
+
+
 # ---------------------------------------------------------------- what to try
 
 
@@ -208,7 +215,7 @@ def next_steps(
     """Return the lines that tell a beginner what runs and what to try; each command works when it is pasted."""
     task_id = short_id(task["id"])
     container = task["containers"][0]
-    url = f"http://127.0.0.1:{container['ports'][0]['hostPort']}/"
+    url = _url(task)
     runtime_id = (container["runtimeId"] or "CONTAINER")[:12]
     place = "" if data_dir == ".homeport" else f" --data-dir {shlex.quote(data_dir)}"
 
