@@ -5,7 +5,7 @@ botocore alone makes signatures and parses answers. Its errors become sentences 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -95,7 +95,7 @@ class Client:
         document: dict[str, Any] = self._json(response)
         return document
 
-    def lines(self, path: str, query: dict[str, str], *, follow: bool = False) -> Iterator[dict[str, Any]]:
+    def lines(self, path: str, query: dict[str, str], *, follow: bool = False) -> Generator[dict[str, Any], None, None]:
         """GET a stream of JSON lines and yield each as it comes; `follow` waits for the next without a limit."""
         response = self._send(
             "GET", f"{path}?{urlencode(query)}", stream=True, timeout_s=None if follow else _READ_TIMEOUT_S
