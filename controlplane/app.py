@@ -24,6 +24,7 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.server import FrontDoor
 from controlplane.config import ControlPlaneConfig
 from controlplane.context import Context, Endpoints
+from controlplane.fleet.assignments_route import assignments_routes
 from controlplane.fleet.hub import FleetHub
 from controlplane.fleet.install import install_routes
 from controlplane.health import health_routes
@@ -81,6 +82,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         routes = [
             *front_door.routes(),
             *hub.routes(),
+            *assignments_routes(context, front_door),
             *logs_routes(context, front_door, hub.read_logs),
             *metrics.routes(state),
             *install_routes(endpoints, paths.root / "wheels"),
