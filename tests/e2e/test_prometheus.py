@@ -75,7 +75,8 @@ def prometheus(homeport: Installation, tmp_path: Path) -> Iterator[Prometheus]:
 def test_prometheus_scrapes_the_control_plane_and_the_agent(
     homeport: Installation, prometheus: Prometheus, busybox: str
 ) -> None:
-    definition = homeport.register("scraped", {"name": "app", "image": busybox, "command": ["sleep", "600"]})
+    container = {"name": "app", "image": busybox, "command": ["sleep", "600"], "stopTimeout": 1}
+    definition = homeport.register("scraped", container)
     (task,) = homeport.run(definition)
     homeport.wait(task, "RUNNING")
 
