@@ -108,6 +108,10 @@ class Journal:
             try:
                 return work()
             except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+                if "locked" in str(error):
+                    raise JournalError(
+                        f"{self._path} is in use: does another agent run on this data directory?"
+                    ) from error
                 raise JournalError(f"the agent's journal {self._path} failed: {error}") from error
 
         future = asyncio.get_running_loop().run_in_executor(self._thread, guarded)

@@ -196,6 +196,7 @@ class Worker:
         for future in taken:
             await future
         self._revision = assignments.revision
+        self._clean_due.set()
         if assignments.base is None:
             self._complete = True
             self._sweep_due.set()
@@ -232,7 +233,6 @@ class Worker:
         if runner is None:
             return []
         stop = [] if runner.state.over else [runner.deliver(_unassigned())]
-        self._clean_due.set()
         return [*stop, runner.deliver(Removed())]
 
     async def deregistered(self, reason: str) -> None:

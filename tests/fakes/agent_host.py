@@ -18,7 +18,7 @@ from homeport.status import DesiredStatus, TaskStatus
 from tests.fakes.engine import FakeEngine
 from tests.fakes.host import FakeCgroups, FakeHost
 
-__all__ = ["OWNER", "AgentHost", "assignment", "container", "depends", "restarts", "spec_of"]
+__all__ = ["OWNER", "AgentHost", "assignment", "container", "depends", "health_check", "restarts", "spec_of"]
 
 OWNER = InstanceId("i" * 32)
 
@@ -36,7 +36,7 @@ def restarts(period_s: int = 60, ignored: tuple[int, ...] = ()) -> RestartPolicy
     return RestartPolicy(enabled=True, attempt_period_s=period_s, ignored_exit_codes=ignored)
 
 
-def healthy() -> HealthCheck:
+def health_check() -> HealthCheck:
     return HealthCheck(command=("CMD", "true"))
 
 
@@ -80,6 +80,7 @@ class AgentHost:
         self.revision = 0
         self._worker: Worker | None = None
         self._news = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
 
     @property
     def worker(self) -> Worker:
@@ -103,11 +104,20 @@ class AgentHost:
         self._worker = worker
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(each) for each in (journal.run(), worker.run(), self._collect(worker))]
+            self._loops = loops
             worker.session_began()
             yield worker
-            for loop in loops:
-                loop.cancel()
+            self.kill()
         self._worker = None
+
+    def kill(self) -> None:
+        """End the agent's loops where they are."""
+        for loop in self._loops:
+            loop.cancel()
+
+    def stop_collecting(self) -> None:
+        """Leave reports in the worker from now on, as if there was no session."""
+        self._loops[-1].cancel()
 
     async def _collect(self, worker: Worker) -> None:
         while True:

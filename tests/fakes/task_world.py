@@ -27,10 +27,12 @@ from agent.task.messages import (
     Stop,
     StopReturned,
 )
-from agent.task.model import TaskState
-from homeport.status import HealthStatus
+from agent.task.model import TaskState, accepted
+from agent.task.step import advance
+from homeport.protocol import Assignment
+from homeport.status import HealthStatus, TaskStatus
 
-__all__ = ["Box", "World"]
+__all__ = ["Box", "Driver", "World"]
 
 
 @dataclass
@@ -127,3 +129,89 @@ class World:
                 exit_code=box.exit_code if box and kind == "die" else None,
             ),
         )
+
+
+class Driver:
+    """Drives one task by hand against a world: `tell` facts, `go` while all goes well, `now` moves when told."""
+
+    def __init__(self, task: Assignment, *, now: float = 1000.0) -> None:
+        self.now = now
+        self.world = World()
+        self.state = accepted(task, {c.name: f"docker-{c.name}" for c in task.spec.containers}, now)
+        self.flying: list[Action] = []
+        #: Every action that was decided, in order.
+        self.actions: list[Action] = []
+        self.wake_at: float | None = None
+
+    def tell(self, *facts: Fact) -> "Driver":
+        """Advance by these facts."""
+        step = advance(self.state, facts, self.now)
+        self.state, self.wake_at = step.state, step.wake_at
+        self.actions.extend(step.actions)
+        for action in step.actions:
+            if isinstance(action, CancelPull):
+                self.flying = [a for a in self.flying if not (isinstance(a, Pull) and a.container == action.container)]
+            else:
+                self.flying.append(action)
+        return self
+
+    def go(self, *facts: Fact) -> "Driver":
+        """Advance, then let everything in flight succeed until nothing is."""
+        self.tell(*facts)
+        while self.flying:
+            fact = self.world.perform(self.flying.pop(0), self.state, self.now)
+            assert fact is not None
+            self.tell(fact)
+        return self
+
+    def go_until(self, kind: type[Action], container: str = "") -> Action:
+        """Let things succeed until an action of this kind is in flight (for this container), and take it out."""
+        self.tell()
+        while True:
+            for action in self.flying:
+                if isinstance(action, kind) and (not container or getattr(action, "container", "") == container):
+                    self.flying.remove(action)
+                    return action
+            if not self.flying:
+                assert self.wake_at is not None, f"no {kind.__name__} comes"
+                self.now = max(self.now, self.wake_at)
+                self.tell()
+                continue
+            fact = self.world.perform(self.flying.pop(0), self.state, self.now)
+            assert fact is not None
+            self.tell(fact)
+
+    def wait(self, seconds: float) -> "Driver":
+        """Let time pass, then go on."""
+        self.now += seconds
+        return self.go()
+
+    def exits(self, name: str, code: int, *, oom: bool = False) -> "Driver":
+        """End a container's process, and let the task hear of it."""
+        assert self.world.end(name, code, self.now, oom=oom)
+        return self.go(self.world.event(name, "die", self.now))
+
+    def becomes(self, name: str, health: HealthStatus) -> "Driver":
+        """Change a container's health, and let the task hear of it."""
+        self.world.boxes[name].health = health
+        return self.go(self.world.event(name, "health", self.now))
+
+    def status(self) -> TaskStatus:
+        """Return the task's status."""
+        return self.state.status
+
+    def over(self) -> bool:
+        """Whether the task has stopped."""
+        return self.state.over
+
+    def story(self) -> list[str]:
+        """Return the events of the story, oldest first."""
+        return [line.event for _, line in self.state.story]
+
+    def told(self, event: str) -> str:
+        """Return the newest message of this event."""
+        return next(line.message for _, line in reversed(self.state.story) if line.event == event)
+
+    def count(self, kind: type[Action], container: str) -> int:
+        """How often an action of this kind was decided for a container."""
+        return sum(isinstance(a, kind) and getattr(a, "container", "") == container for a in self.actions)
