@@ -1,0 +1,72 @@
+"""Measure and write bench/results.json: `make bench`, or `python -m bench [SUITE ...]` for some suites only.
+
+Every suite compares within one run, since machines differ and are noisy: read the ratios, not the seconds.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bench.api import api
+from bench.common import Json, machine
+from bench.containers import restart_after_death, start_twenty
+from bench.footprint import footprint
+from bench.journal import journal
+from tests.e2e.harness import Installation, installation
+from tests.engine.busybox import import_image
+
+RESULTS: Final = Path(__file__).with_name("results.json")
+IMAGE: Final = "homeport-bench/busybox:1"
+ROUNDS: Final = 5
+
+
+def _with_agent(measure: Callable[[Installation], Json]) -> Json:
+    """Measure with a control plane and a real agent on this machine's Engine."""
+    asyncio.run(import_image(IMAGE))
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory, installation(Path(directory)) as homeport:
+        homeport.start_control_plane()
+        homeport.join()
+        homeport.start_agent()
+        return measure(homeport)
+
+
+def _api() -> Json:
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory, installation(Path(directory)) as homeport:
+        homeport.start_control_plane()
+        return api(homeport)
+
+
+def _journal() -> Json:
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
+        return journal(Path(directory))
+
+
+SUITES: Final[dict[str, Callable[[], Json]]] = {
+    "start 20 containers": lambda: _with_agent(lambda homeport: start_twenty(homeport, IMAGE, ROUNDS)),
+    "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
+    "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
+    "api": _api,
+    "journal": _journal,
+}
+
+
+@click.command()
+@click.argument("suites", nargs=-1, type=click.Choice(list(SUITES)))
+def main(suites: tuple[str, ...]) -> None:
+    """Run the named suites, all by default, and merge their figures into results.json."""
+    results: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in suites or SUITES:
+        print(f"== {name}", file=sys.stderr)
+        results[name] = {**SUITES[name](), "machine": machine()}
+        print(json.dumps(results[name], indent=2))
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
