@@ -34,8 +34,12 @@ class JournalError(HomeportError):
 class Journal:
     """The journal of one agent. `load` once, then `run` in a TaskGroup; only then may others `save` and `forget`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        """`busy_timeout_s`: how long to wait for another process that still has the file, e.g. one being killed."""
         self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        #: Transactions written since the start.
+        self.commits = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
         self._pending: dict[TaskId, bytes | None] = {}
@@ -125,7 +129,9 @@ class Journal:
 
     def _open(self) -> tuple[TaskState, ...]:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        connection = self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection = self._connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_timeout_s
+        )
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -152,6 +158,7 @@ class Journal:
             else:
                 self._connection.execute("INSERT OR REPLACE INTO task VALUES (?, ?)", (task_id, document))
         self._connection.execute("COMMIT")
+        self.commits += 1
 
     def _close(self) -> None:
         if self._connection is not None:

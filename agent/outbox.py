@@ -24,10 +24,11 @@ class Outbox:
 
     async def take(self) -> tuple[TaskReport, ...]:
         """Wait until there is a report, then take all. Safe to cancel."""
-        await self._filled.wait()
+        while not self._due:
+            self._filled.clear()
+            await self._filled.wait()
         reports = tuple(self._due.values())
         self._due.clear()
-        self._filled.clear()
         return reports
 
     def drop(self, task_id: TaskId) -> None:
