@@ -105,7 +105,8 @@ class AgentSession:
             match message:
                 case Assignments():
                     await self._workload.assign(message)
-                    if self._workload.revision == -1:
+                    if message.base is None or self._workload.revision == -1:
+                        # Confirms a complete set; so that a -1 from here on can only mean that it was lost.
                         self._heartbeat_now.set()
                 case ReportsAck():
                     await self._workload.acknowledged(message.seqs)
@@ -121,7 +122,7 @@ class AgentSession:
                     raise ProtocolError(f"unexpected {type(message).__name__} within a session")
 
     async def _send_heartbeats(self) -> NoReturn:
-        """Send a heartbeat at once, then at the dictated period, and at once when a complete set is needed."""
+        """Send a heartbeat at once, then at the dictated period, and at once when a set was taken or is needed."""
         while True:
             self._heartbeat_now.clear()
             await self._send(Heartbeat(revision=self._workload.revision, conditions=self._workload.conditions()))

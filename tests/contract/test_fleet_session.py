@@ -220,6 +220,19 @@ async def test_a_host_that_loses_its_set_gets_a_complete_one(tmp_path: Path) -> 
             assert workload.sessions == 1
 
 
+async def test_a_gap_is_closed_at_once(tmp_path: Path) -> None:
+    async with serve_fleet(heartbeat_s=60.0) as server:
+        identity = await joined(server, tmp_path)
+        workload = FakeWorkload(FACTS)
+        async with background(uplink(identity, workload).run()):
+            await eventually(lambda: workload.beaten_revision >= 0)
+            workload.lose_set()
+            server.put(a_task("t1", identity.instance_id))  # an increment of a set that is no longer held
+            await eventually(lambda: "t1" in workload.held)
+            assert [taken.base is None for taken in workload.taken] == [True, False, True]
+            assert workload.sessions == 1
+
+
 async def test_facts_are_taken_over_once(tmp_path: Path) -> None:
     async with serve_fleet() as server:
         identity = await joined(server, tmp_path)

@@ -27,6 +27,8 @@ class FakeWorkload:
         self.log_chunks_made: dict[str, int] = {}
         self.logs_fail = False
         self.unacknowledged: dict[TaskId, TaskReport] = {}
+        #: The revision that the last heartbeat told.
+        self.beaten_revision = -1
         self._revision = -1
         self._facts = facts
         self._facts_changed = asyncio.Event()
@@ -97,6 +99,7 @@ class FakeWorkload:
         return self._facts
 
     def conditions(self) -> tuple[Condition, ...]:
+        self.beaten_revision = self._revision  # asked for each heartbeat
         return (Condition(type="CONTAINER_RUNTIME", ok=True, since=1.0),)
 
     async def logs(self, request: LogsRequest) -> AsyncIterator[LogChunk]:
