@@ -16,8 +16,8 @@ from tests.engine.conftest import DEADLINE_S, Lab
 pytestmark = pytest.mark.engine
 
 MIB = 1024 * 1024
-#: Fills memory with anonymous pages until it has `$1` MiB, then says so and waits.
-HOG = "x=$(head -c $(($1 * 1024 * 1024)) /dev/zero | tr '\\0' x); echo full; sleep 1000"
+#: The container's first process fills `$1` MiB and then waits for ever, writing to a pipe that nobody reads.
+HOG = "mkfifo /tmp/pipe; sleep 1000 </tmp/pipe & exec dd if=/dev/zero of=/tmp/pipe bs=${1}M"
 
 
 @pytest.fixture
