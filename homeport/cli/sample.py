@@ -89,10 +89,10 @@ async def show_sample(settings: UpSettings, installation: Installation, *, say: 
     for line in next_steps(
         task,
         homeport=_own_command(),
+        aws=_command("aws"),
         data_dir=_shown(settings.data_dir),
         agent_pid=installation.agent.pid,
         control_plane_pid=installation.control_plane.pid,
-        has_aws=shutil.which("aws") is not None,
     ):
         click.echo(line, err=True)
 
@@ -207,10 +207,10 @@ def next_steps(
     task: dict[str, Any],
     *,
     homeport: str,
+    aws: str | None,
     data_dir: str,
     agent_pid: int | None,
     control_plane_pid: int | None,
-    has_aws: bool,
 ) -> list[str]:
     """Return the lines that tell a beginner what runs and what to try; each command works when it is pasted."""
     task_id = short_id(task["id"])
@@ -222,7 +222,8 @@ def next_steps(
     def step(command: str, what: str) -> str:
         return f"    {command:<68}  # {what}"
 
-    aws = "" if has_aws else "   (the AWS CLI isn't installed here; Debian and Ubuntu: apt-get install awscli)"
+    no_aws = "" if aws else "   (the AWS CLI isn't installed here; Debian and Ubuntu: apt-get install awscli)"
+    aws = aws or "aws"
     return [
         "",
         f"  A web container runs: {url}",
@@ -235,11 +236,11 @@ def next_steps(
         step(f"{homeport} story {task_id}{place}", "what happened to the task, and why"),
         step(f"{homeport} logs {task_id}{place}", "what it wrote"),
         "",
-        f"  With the AWS CLI:{aws}",
+        f"  With the AWS CLI:{no_aws}",
         "",
         step(f"{homeport} login --data-dir {shlex.quote(data_dir)}", "once: writes the AWS profile `homeport`"),
-        step("AWS_PROFILE=homeport aws ecs list-clusters", "the stock AWS CLI talks to this machine"),
-        step(f"AWS_PROFILE=homeport aws ecs run-task --task-definition {_JOB}", "another container, for 10 seconds"),
+        step(f"AWS_PROFILE=homeport {aws} ecs list-clusters", "the stock AWS CLI talks to this machine"),
+        step(f"AWS_PROFILE=homeport {aws} ecs run-task --task-definition {_JOB}", "another container, for 10 seconds"),
         step(f"{homeport} ps -a{place}", "it stops by itself, with exit code 0"),
         "",
         "  Break things:",
@@ -255,12 +256,19 @@ def next_steps(
 
 
 def _own_command() -> str:
-    """Return how this program can be called from the present directory."""
-    own = Path(sys.argv[0])
-    found = shutil.which("homeport")
-    if found is not None and Path(found).resolve() == own.resolve():
-        return "homeport"
-    return shlex.quote(_shown(own.absolute()))
+    return _command("homeport") or "homeport"
+
+
+def _command(name: str) -> str | None:
+    """Return how a program can be called from the present directory, first the one installed beside this one.
+
+    None if there is none.
+    """
+    beside = Path(sys.argv[0]).parent.absolute() / name
+    found = shutil.which(name)
+    if not os.access(beside, os.X_OK):
+        return name if found else None
+    return name if found and Path(found).resolve() == beside.resolve() else shlex.quote(_shown(beside))
 
 
 def _shown(path: Path) -> str:
