@@ -17,7 +17,7 @@ from controlplane.pki import Authority
 from homeport.clock import SystemClock
 from homeport.datadir import AgentDir, ControlPlaneDir
 from homeport.errors import ConfigurationError
-from homeport.protocol import HostFacts
+from homeport.protocol import PATH_REGISTER, HostFacts
 from tests.fakes.fleet import FleetServer, eventually, serve_fleet
 from tests.fakes.tasks import background
 from tests.fakes.workload import FakeWorkload
@@ -146,6 +146,29 @@ async def test_an_answer_that_got_lost_does_not_cost_a_registration(tmp_path: Pa
         directory.identity.write_text(content)
         assert load_identity(directory) is None
         assert await join(server.url, identifier, code, None, FACTS, directory) == first
+
+
+async def test_the_key_is_kept_before_it_is_sent(tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    async def fail(request: web.Request) -> web.Response:
+        keys.append((await request.json())["public_key"])
+        return web.Response(status=502, text="bad gateway")
+
+    app = web.Application()
+    app.add_routes([web.post(PATH_REGISTER, fail)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        for _ in range(2):
+            with pytest.raises(JoinError, match="HTTP 502"):
+                await join(url, "id", "code", None, FACTS, AgentDir(tmp_path))
+    finally:
+        await runner.cleanup()
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.parametrize(
