@@ -141,6 +141,13 @@ def test_each_refusal_has_its_name(changes: dict[str, str], code: str) -> None:
     assert refusal(example(**changes)).code == code
 
 
+def test_a_scope_of_another_day_is_refused_as_such() -> None:
+    header = example().headers["Authorization"].replace("/20150830/", "/20150829/")
+    error = refusal(example(Authorization=header))
+    assert error.code == "InvalidSignatureException"
+    assert "'20150829' != '20150830'" in error.message
+
+
 def test_an_unknown_key_is_refused_by_name() -> None:
     request = example(Authorization=example().headers["Authorization"].replace("AKIDEXAMPLE", "AKIDOTHER"))
     error = refusal(request)
