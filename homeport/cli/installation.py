@@ -76,11 +76,10 @@ class Installation:
             "HOMEPORT_ACCESS_KEY_ID": settings.access_key_id,
             "HOMEPORT_SECRET_ACCESS_KEY": settings.secret_access_key,
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOMEPORT_")}
         return Child(
             name,
             command,
-            environment={**inherited, **{name: value for name, value in keys.items() if value is not None}},
+            environment={**os.environ, **{name: value for name, value in keys.items() if value is not None}},
             log=settings.data_dir / log if settings.quiet else None,
             say=self._say,
             clock=self._clock,

@@ -18,15 +18,20 @@ __all__ = ["age", "console", "mib", "moment", "print_json", "print_table", "say"
 
 #: Columns of a table that nobody looks at on a terminal.
 _PIPE_WIDTH: Final = 400
+#: The last column of a table is folded to no less than this on a narrow terminal.
+_LAST_COLUMN_WIDTH: Final = 20
 SHORT_ID_LENGTH: Final = 12
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """Return a rich console on stdout or stderr as they are now."""
+def console(*, stderr: bool = False, at_least: int = 0) -> "Console":
+    """Return a rich console on stdout or stderr as they are now, `at_least` columns wide."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, emoji=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    out = Console(file=stream, highlight=False, emoji=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    if out.width < at_least:
+        out.width = at_least
+    return out
 
 
 def print_json(document: Any) -> None:
@@ -42,17 +47,22 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table without lines. The last column takes what room is left."""
+    """Print a table without lines. The last column takes what room is left; no other one is ever cut."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    needed = sum(widths[:-1]) + 2 * (len(columns) - 1) + min(widths[-1], _LAST_COLUMN_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns[:-1]:
         table.add_column(column, no_wrap=True)
     table.add_column(columns[-1], overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    out = console()
+    for row in cells:
+        # As Text: what users name things must not be read as markup.
+        table.add_row(*(Text(cell) for cell in row))
+    out = console(at_least=needed)
     if out.is_terminal:
         out.print(table)
         return
@@ -86,10 +96,11 @@ def age(seconds: float) -> str:
 
 
 def moment(epoch_s: float) -> str:
-    """Render a time in the local time zone, to the millisecond."""
+    """Render a time in the local time zone, to the millisecond: `2026-01-31 12:00:00.000`."""
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(epoch_s, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")
+    local = datetime.fromtimestamp(epoch_s, UTC).astimezone()
+    return local.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
 
 
 def vcpu(units: float) -> str:

@@ -36,8 +36,12 @@ def read_config_file(context: click.Context, _parameter: click.Parameter, path: 
         values = {key.replace("-", "_"): value for key, value in tomllib.loads(path.read_text()).items()}
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"can't read {path}: {error}") from error
-    known = {parameter.name for parameter in context.command.params}
-    if unknown := sorted(set(values) - known):
+    known = {parameter.name: parameter for parameter in context.command.params}
+    if unknown := sorted(set(values) - set(known)):
         raise click.BadParameter(f"{path}: unknown setting {', '.join(unknown)}")
-    context.default_map = values
+    context.default_map = {
+        # One address may be written without the brackets of a list.
+        key: [value] if isinstance(value, str) and getattr(known[key], "multiple", False) else value
+        for key, value in values.items()
+    }
     return path

@@ -39,14 +39,6 @@ def story(task: str, target: Target, as_json: bool) -> None:
         say("Nothing is known of what happened to it.")
         return
     print_table(
-        ["TIME", "WHO", "CONTAINER", "WHAT"],
-        (
-            [
-                moment(line["at"]),
-                line["actor"] + (f" on {line['host']}" if line["host"] else ""),
-                line["container"] or "",
-                line["message"],
-            ]
-            for line in lines
-        ),
+        ["TIME", "WHO", "WHAT"],
+        ([moment(line["at"]), f"{line['actor']} {line['container'] or ''}", line["message"]] for line in lines),
     )

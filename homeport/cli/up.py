@@ -31,11 +31,19 @@ __all__ = ["up"]
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
+    envvar="HOMEPORT_LISTEN",
+    show_envvar=True,
     help="Listen here only; http on a loopback address, else https. May be repeated. "
     "[default: http://127.0.0.1:6180 for this machine, https://0.0.0.0:6181 for other hosts]",
 )
 @click.option("--insecure-http", is_flag=True, help="Plain http on addresses of --listen that other hosts reach, too.")
-@click.option("--advertise", metavar="HOST", help="Name or address by which other hosts reach this machine.")
+@click.option(
+    "--advertise",
+    metavar="HOST",
+    envvar="HOMEPORT_ADVERTISE",
+    show_envvar=True,
+    help="Name or address by which other hosts reach this machine.",
+)
 @click.option("--no-agent", is_flag=True, help="Run the control plane alone; containers run on other hosts.")
 @click.option(
     "--docker-host",

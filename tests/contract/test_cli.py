@@ -391,7 +391,7 @@ def test_story_tells_what_happened(homeport: Homeport, ecs: Any, fleet: Fleet) -
     assert state.startswith("STOPPED (exit 1) for ")
     assert reason == "EssentialContainerExited: Essential container in task exited"
     assert empty == ""
-    assert header.split() == ["TIME", "WHO", "CONTAINER", "WHAT"]
+    assert header.split() == ["TIME", "WHO", "WHAT"]
     assert lines
     document = json.loads(homeport("story", arn, "--json").stdout)
     assert document["task"]["id"] == task_id
