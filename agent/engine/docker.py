@@ -162,7 +162,7 @@ class DockerEngine:
         return None if document is None else facts.container_facts(document)
 
     async def list(self, labels: Mapping[str, str]) -> tuple[ContainerFacts, ...]:
-        """See Engine."""
+        """See Engine. A list can lag a moment behind an event just read (`inspect` can't): Docker keeps it apart."""
         selectors = {"label": [f"{name}={value}" for name, value in labels.items()]}
 
         async def act(docker: Docker) -> tuple[ContainerFacts, ...]:

@@ -89,12 +89,12 @@ async def test_a_tasks_cpu_is_a_hard_limit_over_its_containers(task_of_two: tupl
 async def test_a_tasks_memory_is_a_hard_limit_over_its_containers(lab: Lab, cgroups: TaskCgroups) -> None:
     hog = ("sh", "-c", HOG, "hog", "16")
     task = lab.task(*(lab.container(name, *hog, memory_mib=64) for name in ("a", "b", "c")), memory_mib=40)
-    task_id, _ = await start_task(lab, cgroups, task)
+    task_id, ids = await start_task(lab, cgroups, task)
     try:
         # Each has room enough of its own, but only two fit.
         async with asyncio.timeout(DEADLINE_S):
             async for _ in lab.engine.events(lab.labels):
-                if "exited" in {facts.state for facts in await lab.engine.list(lab.labels)}:
+                if "exited" in [(await lab.inspect(container_id)).state for container_id in ids]:
                     break
     finally:
         await lab.close()
