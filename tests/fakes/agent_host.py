@@ -8,14 +8,15 @@ from pathlib import Path
 
 import msgspec
 
+from agent.engine.api import Engine
 from agent.journal import Journal
+from agent.task.perform import TaskCgroups
 from agent.worker import Worker
 from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignment, Assignments, TaskReport
 from homeport.spec import ContainerSpec, Dependency, HealthCheck, RestartPolicy, TaskSpec
 from homeport.status import DesiredStatus, TaskStatus
-from tests.fakes.engine import FakeEngine
 from tests.fakes.host import FakeCgroups, FakeHost
 
 __all__ = ["OWNER", "AgentHost", "assignment", "container", "depends", "health_check", "restarts", "spec_of"]
@@ -68,13 +69,26 @@ def assignment(
 class AgentHost:
     """One host's agent. What its reports said last is in `reports`; nothing is acknowledged unless `ack` is called."""
 
-    def __init__(self, path: Path, engine: FakeEngine, clock: Clock, *, cleanup_after_s: float = 3600.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        engine: Engine,
+        clock: Clock,
+        *,
+        cleanup_after_s: float = 3600.0,
+        owner: InstanceId = OWNER,
+        cgroups: TaskCgroups | None = None,
+        patience_s: float = 5.0,
+    ) -> None:
+        """`patience_s`: how long `until` waits before the test fails."""
         self.path = path
+        self.owner = owner
+        self.patience_s = patience_s
         self.engine = engine
         self.clock = clock
         self.cleanup_after_s = cleanup_after_s
         self.host = FakeHost()
-        self.cgroups = FakeCgroups()
+        self.cgroups = cgroups or FakeCgroups()
         self.reports: dict[str, TaskReport] = {}
         self.history: list[TaskReport] = []
         self.revision = 0
@@ -96,7 +110,7 @@ class AgentHost:
             journal,
             self.host,
             self.cgroups,
-            owner=OWNER,
+            owner=self.owner,
             clock=self.clock,
             rng=random.Random(1),
             cleanup_after_s=self.cleanup_after_s,
@@ -136,7 +150,7 @@ class AgentHost:
 
     async def until(self, check: Callable[[TaskReport], bool], *, task_id: str = "t1") -> TaskReport:
         """Wait until the last report of a task passes `check`, and return it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(self.patience_s):
             while (report := self.reports.get(task_id)) is None or not check(report):
                 await self._news.wait()
         return report

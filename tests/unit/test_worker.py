@@ -19,6 +19,7 @@ from homeport.protocol import Assignments, LogsRequest
 from homeport.status import DesiredStatus, StopCode, TaskStatus
 from tests.fakes.agent_host import OWNER, AgentHost, assignment, container, spec_of
 from tests.fakes.engine import FakeEngine, Verb
+from tests.fakes.host import FakeCgroups
 
 
 class MovableClock(SystemClock):
@@ -410,6 +411,7 @@ async def test_finished_tasks_are_kept_for_a_while_and_then_cleaned_up(
         await eventually(lambda: not worker.tasks())
     assert engine.containers() == ()
     assert engine.volumes == {}
+    assert isinstance(host.cgroups, FakeCgroups)
     assert host.cgroups.tasks == set()
     async with host.running() as worker:
         await eventually(lambda: worker.revision == -1)
