@@ -6,7 +6,7 @@ The order: the control plane is ready, the agent has joined, the agent is connec
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -46,7 +46,7 @@ class Installation:
         self._clock = clock
         self._endpoint: EndpointFile | None = None
         self.control_plane = self._child("the control plane", self._control_plane_command, "controlplane.log")
-        self.agent = self._child("the agent", self._agent_command, "agent.log")
+        self.agent = self._child("the agent", self._agent_command, "agent.log", is_over=self._deregistered)
 
     async def start(self, group: asyncio.TaskGroup) -> EndpointFile:
         """Start both daemons and wait until the host is connected. Returns where the control plane listens.
@@ -69,7 +69,14 @@ class Installation:
 
     # ---------------------------------------------------------------- commands
 
-    def _child(self, name: str, command: Callable[[], list[str]], log: str) -> Child:
+    def _child(
+        self,
+        name: str,
+        command: Callable[[], list[str]],
+        log: str,
+        *,
+        is_over: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Child:
         settings = self._settings
         # Keys go through the environment: arguments can be read by every user of the machine.
         keys = {
@@ -83,6 +90,7 @@ class Installation:
             log=settings.data_dir / log if settings.quiet else None,
             say=self._say,
             clock=self._clock,
+            is_over=is_over,
         )
 
     def _control_plane_command(self) -> list[str]:
@@ -210,6 +218,18 @@ class Installation:
             return None
         nodes: list[dict[str, Any]] = self.client().own("DescribeNodes", node=identity.instance_id)["nodes"]
         return nodes[0] if nodes else None
+
+    async def _deregistered(self) -> bool:
+        """Tell whether the agent ended because this machine is no longer wanted as a host, and say so."""
+        try:
+            node = await asyncio.to_thread(lambda: self._node(self._identity()))
+        except CliError:
+            return False
+        if node is None:
+            self._say(
+                "this machine was deregistered and its tasks have stopped; `homeport up` anew makes it a host again"
+            )
+        return node is None
 
     def _identity(self) -> "_Identity":
         try:

@@ -8,7 +8,7 @@ import asyncio
 import ctypes
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ STOP_TIMEOUT_S: Final = 15.0
 _WELL_AFTER_S: Final = 60.0
 _FIRST_BACKOFF_S: Final = 0.2
 _LONGEST_BACKOFF_S: Final = 30.0
+#: A log that is larger is put aside when its child starts.
+_LOG_BYTES: Final = 10 * 1024 * 1024
 #: How much of a child's log is read to find its last words.
 _LAST_WORDS_BYTES: Final = 16_384
 
@@ -71,6 +73,7 @@ class Child:
 
     `command` is asked before each start. Its output goes to `log`, or to our stderr if that is None. `pid` is None
     while it doesn't run. Until `established` is set, a death is final: what can't start once is not tried again.
+    `is_over` is asked when it ends with status 0: if it has done what it was for, it is not started again.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Child:
         log: Path | None,
         say: Callable[[str], None],
         clock: Clock,
+        is_over: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.name = name
         self.established = False
@@ -91,9 +95,10 @@ class Child:
         self._log = log
         self._say = say
         self._clock = clock
+        self._is_over = is_over
 
     async def run(self) -> None:
-        """Keep the child running until cancelled, then stop it with SIGTERM.
+        """Keep the child running until cancelled, then stop it with SIGTERM. Returns only once it is over.
 
         Raises ChildFailed if it dies before it is established, or ends because its configuration can't be used.
         """
@@ -102,6 +107,8 @@ class Child:
             life = await self._live()
             if not self.established or life.exit_code == EXIT_CONFIG:
                 raise ChildFailed(self.name, life.exit_code, life.last_words)
+            if life.exit_code == 0 and self._is_over is not None and await self._is_over():
+                return
             deaths = 1 if life.lasted_s >= _WELL_AFTER_S else deaths + 1
             delay_s = backoff_s(deaths)
             self._say(f"{self.name} {describe_exit(life.exit_code)}; starting it again in {delay_s:g} s")
@@ -115,6 +122,7 @@ class Child:
             offset = 0
         else:
             self._log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _rotate(self._log)
             with self._log.open("ab") as file:
                 offset = file.tell()
                 process = await self._start(file.fileno())
@@ -148,6 +156,12 @@ class Child:
             file.seek(max(offset, size - _LAST_WORDS_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _rotate(log: Path) -> None:
+    """Put a log that has grown large aside, in place of the one put aside before."""
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_name(log.name + ".1"))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

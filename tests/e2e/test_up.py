@@ -276,6 +276,21 @@ def test_stopping_leaves_containers_and_the_next_start_takes_them_over(up: Up, s
     assert up.containers() == []
 
 
+def test_a_machine_that_is_deregistered_joins_anew_with_the_next_start(up: Up) -> None:
+    up.start("--listen", "127.0.0.1:0")
+    (node,) = up.json("homeport nodes")
+    up.shell(
+        f'eval "$(homeport env)" && aws ecs deregister-container-instance --container-instance {node["id"]} --force'
+    )
+    eventually(lambda: "this machine was deregistered" in up.log.read_text())
+    assert up.json("homeport nodes") == []
+    assert up.stop() == 0
+    up.start("--listen", "127.0.0.1:0")
+    (again,) = up.json("homeport nodes")
+    assert again["connected"]
+    assert again["id"] != node["id"]
+
+
 def test_two_of_them_run_side_by_side(up: Up, sleeper: str, tmp_path: Path) -> None:
     up.start("--listen", "127.0.0.1:0")
     mine = run_sleeper(up, sleeper)

@@ -86,6 +86,36 @@ async def test_a_configuration_that_cannot_be_used_ends_even_an_established_chil
         await supervised.run()
 
 
+async def test_a_child_that_is_over_is_not_started_again(tmp_path: Path) -> None:
+    starts: list[str] = []
+    answers = [False, True]
+
+    async def is_over() -> bool:
+        return answers.pop(0)
+
+    def command() -> list[str]:
+        starts.append("start")
+        return [sys.executable, "-c", ""]
+
+    said: list[str] = []
+    supervised = Child(
+        "it", command, environment={}, log=tmp_path / "log", say=said.append, clock=SystemClock(), is_over=is_over
+    )
+    supervised.established = True
+    async with asyncio.timeout(20):
+        await supervised.run()
+    assert starts == ["start", "start"]
+    assert said == ["it exited with status 0; starting it again in 0.2 s"]
+
+
+async def test_a_large_log_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "child.log").write_bytes(b"x" * (10 * 1024 * 1024 + 1))
+    with pytest.raises(ChildFailed):
+        await child("import sys; sys.exit('new')", tmp_path, []).run()
+    assert (tmp_path / "child.log").read_text() == "new\n"
+    assert (tmp_path / "child.log.1").stat().st_size > 10 * 1024 * 1024
+
+
 @pytest.fixture
 def orphan(tmp_path: Path) -> Iterator[Path]:
     """A file for the pid of a process that must not stay behind."""
