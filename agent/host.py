@@ -18,6 +18,7 @@ import structlog
 
 from agent.engine.api import Engine, EngineInfo
 from agent.engine.errors import EngineError
+from agent.engine.plan import CPU_UNITS_PER_CORE
 from homeport.clock import Clock
 from homeport.protocol import Condition, HostFacts
 from homeport.spec import Resources
@@ -46,7 +47,6 @@ DISK: Final = "DISK"
 MEMORY: Final = "MEMORY"
 
 _MIB: Final = 1024 * 1024
-_UNITS_PER_CORE: Final = 1024
 #: How often the host is looked at, and how long the Engine may take to answer before it counts as silent. On a host
 #: that starts many containers an answer can take seconds.
 _PERIOD_S: Final = 10.0
@@ -149,7 +149,7 @@ def host_facts(
         agent_version=agent_version,
         docker_version=info.version if info else "",
         resources=Resources(
-            cpu_units=max(0, readings.cores * _UNITS_PER_CORE - settings.reserved_cpu_units),
+            cpu_units=max(0, readings.cores * CPU_UNITS_PER_CORE - settings.reserved_cpu_units),
             memory_mib=max(0, readings.memory_bytes // _MIB - settings.reserved_memory_mib),
             ports=settings.reserved_ports,
         ),

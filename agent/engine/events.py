@@ -84,7 +84,8 @@ class _EventReader:
             raise StopAsyncIteration from None
         except ValueError as error:
             raise EngineUnavailable(f"an event is too long: {error}") from error
-        if not line:
+        if not line.endswith(b"\n"):
+            # The end, maybe in the middle of an event: the next stream tells that one whole.
             raise StopAsyncIteration
         self._given_at = self._now()
         document: dict[str, object] = json.loads(line)

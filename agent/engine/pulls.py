@@ -14,7 +14,7 @@ from agent.engine.errors import EngineError, EngineTimeout, EngineUnavailable, R
 from agent.engine.limits import Limits
 from agent.engine.transport import Transport
 
-__all__ = ["ProgressSum", "Pulls", "RegistryAuth", "split_reference"]
+__all__ = ["ProgressSum", "Pulls", "RegistryAuth", "registry_of", "split_reference"]
 
 #: Progress is told at most this often.
 _TELL_EVERY_S: Final = 1.0
@@ -37,6 +37,12 @@ def split_reference(reference: str) -> tuple[str, str]:
     head, slash, last = reference.rpartition("/")
     name, _, tag = last.partition(":")
     return head + slash + name, tag or "latest"
+
+
+def registry_of(image: str) -> str:
+    """Return the registry an image name means, by Docker's rule: a first part that looks like a host, else Docker Hub."""
+    head, slash, _ = image.partition("/")
+    return head if slash and ("." in head or ":" in head or head == "localhost") else "https://index.docker.io/v1/"
 
 
 class ProgressSum:
@@ -138,9 +144,8 @@ class Pulls:
         image, tag = split_reference(reference)
         headers = {}
         if auth is not None:
-            registry = image.partition("/")[0]
             headers["X-Registry-Auth"] = compose_auth_header(
-                {"username": auth.username, "password": auth.password}, registry
+                {"username": auth.username, "password": auth.password}, registry_of(image)
             )
         async with self._transport.stream(
             "pull",
@@ -157,10 +162,12 @@ class Pulls:
         progress = ProgressSum()
         told_at = float("-inf")
         while line := await self._next_line(reference, reader):
+            if not line.endswith(b"\n"):
+                raise EngineUnavailable(f"pull {reference}: the Docker Engine broke off in the middle of a message")
             message = json.loads(line)
-            if error := message.get("error"):
-                detail = message.get("errorDetail") or {}
-                raise Rejected(detail.get("message") or error)
+            # Engines up to 28 tell an error twice, later ones only in errorDetail.
+            if (error := message.get("errorDetail") or message.get("error")) is not None:
+                raise Rejected(str(error.get("message") if isinstance(error, dict) else error))
             if (sums := progress.add(message)) is not None and now() - told_at >= _TELL_EVERY_S:
                 told_at = now()
                 tell(sums)

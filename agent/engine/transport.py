@@ -126,6 +126,9 @@ class Transport:
                 raise EngineTimeout(f"{what}: no answer from the Docker Engine within {limit_s:g} s") from error
             except (DockerError, aiohttp.ClientError, OSError) as error:
                 raise translate(error, self._docker_host) from error
+            except (ValueError, KeyError, TypeError) as error:
+                # What aiodocker raises for an answer that isn't JSON, or not in the Engine's shape.
+                raise EngineUnavailable(f"{self._docker_host} doesn't answer as a Docker Engine: {error}") from error
 
     @contextlib.asynccontextmanager
     async def stream(

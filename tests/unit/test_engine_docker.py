@@ -13,7 +13,7 @@ from agent.engine.api import ContainerPlan, EngineEvent, PullProgress
 from agent.engine.docker import DockerEngine
 from agent.engine.errors import Conflict, EngineError, EngineTimeout, EngineUnavailable, Rejected
 from agent.engine.limits import Limits
-from agent.engine.pulls import RegistryAuth, split_reference
+from agent.engine.pulls import RegistryAuth, registry_of, split_reference
 from agent.engine.transport import docker_host_of
 from tests.fakes.docker_api import DockerApi, docker_api, drop, error, stream
 
@@ -48,6 +48,14 @@ async def api(tmp_path: Path) -> AsyncIterator[DockerApi]:
 async def engine(api: DockerApi) -> AsyncIterator[DockerEngine]:
     async with DockerEngine(api.docker_host, limits=LIMITS) as engine:
         yield engine
+
+
+async def cut_short(request: web.Request) -> web.StreamResponse:
+    """Send half a message, and end as if all was well."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'{"status": "Pul')
+    return response
 
 
 def existing(status: str, **labels: str) -> dict[str, object]:
@@ -114,6 +122,15 @@ async def test_refusals_are_told_apart(
     with pytest.raises(kind, match=text.partition(":")[0]) as caught:
         await engine.start("c")
     assert type(caught.value) is kind
+
+
+async def test_who_is_no_engine_is_not_taken_for_one(api: DockerApi, engine: DockerEngine) -> None:
+    async def page(_request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<h1>hello</h1>", content_type="text/html")
+
+    api.answer("GET containers/c/json", page)
+    with pytest.raises(EngineUnavailable, match="doesn't answer as a Docker Engine"):
+        await engine.inspect("c")
 
 
 async def test_every_call_is_observed_with_its_outcome(api: DockerApi) -> None:
@@ -194,10 +211,40 @@ async def test_a_pull_tells_its_progress_and_gives_the_digest(api: DockerApi, en
     assert "X-Registry-Auth" not in request.headers
 
 
-async def test_a_pull_that_fails_in_the_stream_fails(api: DockerApi, engine: DockerEngine) -> None:
-    api.answer("POST images/create", stream({"error": "short", "errorDetail": {"message": "no space left"}}))
-    with pytest.raises(Rejected, match="no space left"):
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"error": "no space left", "errorDetail": {"message": "no space left"}},
+        {"errorDetail": {"message": "no space left"}},
+        {"error": "no space left"},
+    ],
+)
+async def test_a_pull_that_fails_in_the_stream_fails(
+    api: DockerApi, engine: DockerEngine, message: dict[str, object]
+) -> None:
+    api.answer("POST images/create", stream(message))
+    with pytest.raises(Rejected, match="^no space left$"):
         await engine.pull(REFERENCE)
+
+
+async def test_a_pull_that_breaks_off_is_the_engines_absence(api: DockerApi, engine: DockerEngine) -> None:
+    api.answer("POST images/create", cut_short)
+    with pytest.raises(EngineUnavailable):
+        await engine.pull(REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("shop", "https://index.docker.io/v1/"),
+        ("team/shop", "https://index.docker.io/v1/"),
+        ("example.org/shop", "example.org"),
+        ("localhost/shop", "localhost"),
+        ("host:5000/team/shop", "host:5000"),
+    ],
+)
+def test_which_registry_an_image_means(image: str, expected: str) -> None:
+    assert registry_of(image) == expected
 
 
 async def test_a_pull_without_progress_ends(api: DockerApi, engine: DockerEngine) -> None:
@@ -315,6 +362,11 @@ async def test_a_stream_that_ends_goes_on_from_its_last_event(api: DockerApi, en
     events = engine.events({})
     assert await read(events, 4) == ["resync", "start", "resync", "die"]
     assert api.asked("GET events")[-1].query["since"] == "2.000000002"
+
+
+async def test_an_event_that_is_cut_short_is_not_the_end(api: DockerApi, engine: DockerEngine) -> None:
+    api.answer("GET events", cut_short, stream(document("die", 2), hang=True))
+    assert await read(engine.events({}), 3) == ["resync", "resync", "die"]
 
 
 async def test_a_silent_stream_is_opened_anew_now_and_then(api: DockerApi) -> None:
