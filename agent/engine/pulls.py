@@ -40,7 +40,7 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def registry_of(image: str) -> str:
-    """Return the registry an image name means, by Docker's rule: a first part that looks like a host, else Docker Hub."""
+    """Return the registry an image name means, a first part that looks like a host, else Docker Hub."""
     head, slash, _ = image.partition("/")
     return head if slash and ("." in head or ":" in head or head == "localhost") else "https://index.docker.io/v1/"
 

@@ -223,7 +223,7 @@ async def test_a_pull_that_fails_in_the_stream_fails(
     api: DockerApi, engine: DockerEngine, message: dict[str, object]
 ) -> None:
     api.answer("POST images/create", stream(message))
-    with pytest.raises(Rejected, match="^no space left$"):
+    with pytest.raises(Rejected, match=r"^no space left$"):
         await engine.pull(REFERENCE)
 
 
