@@ -191,7 +191,6 @@ def _start(
 def _show(
     client: "Client", started: list[dict[str, Any]], options: dict[str, Any], *, as_json: bool
 ) -> list[dict[str, Any]]:
-    from homeport.cli.logs import show_log
     from homeport.cli.lookup import find_task, wait_for_task
 
     tasks = []
@@ -203,7 +202,7 @@ def _show(
             task = find_task(client, task_id)
         if options["follow"] and task["node"] is not None and task["startedAt"] is not None:
             name = options["container"] or task["containers"][0]["name"]
-            show_log(client, task_id, name, follow=True)
+            _follow(client, task_id, name)
             task = wait_for_task(client, task_id, "STOPPED", timeout_s=options["timeout"])
         tasks.append(task)
         if options["follow"]:
@@ -213,6 +212,16 @@ def _show(
     if as_json:
         print_json(tasks)
     return tasks
+
+
+def _follow(client: "Client", task_id: str, container: str) -> None:
+    from homeport.cli.logs import show_log
+
+    try:
+        show_log(client, task_id, container, follow=True)
+    except KeyboardInterrupt:
+        say(f"homeport: the task goes on; stop it: homeport stop {short_id(task_id)}")
+        raise
 
 
 def _line(task: dict[str, Any]) -> str:
