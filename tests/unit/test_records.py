@@ -36,10 +36,12 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return TEXT
         case inspect.BoolType():
             return st.booleans()
-        case inspect.IntType():
+        case inspect.IntType(ge=None, le=None):
             return NUMBERS
-        case inspect.FloatType():
-            return FLOATS
+        case inspect.IntType(ge=least, le=most):
+            return st.integers(least, most)
+        case inspect.FloatType(ge=least, le=most):
+            return st.floats(least, most, allow_nan=False, allow_infinity=False)
         case inspect.LiteralType(values=literals):
             return st.sampled_from(literals)
         case inspect.EnumType(cls=enum):
