@@ -27,7 +27,7 @@ engine:
 .PHONY: up
 up: $(VENV) engine ## Run a control plane and an agent here, with a sample web container (Ctrl-C ends them)
 	@scripts/sample-image
-	@exec $(BIN)/homeport up --data-dir $(DATA_DIR) --sample
+	@exec $(BIN)/homeport up --data-dir $(DATA_DIR) --sample $(ARGS)
 
 .PHONY: down
 down: ## Stop what 'make up' started: daemons, containers, dockerd; the data stay in .homeport
