@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from homeport.clock import Clock, SystemClock
@@ -201,6 +199,10 @@ def _is_ca_hash(text: str) -> bool:
 
 async def _fetch_pinned_ca(http: aiohttp.ClientSession, server: str, ca_hash: str) -> str:
     """Fetch the CA certificate from a server that isn't trusted yet; return it only if it is the pinned one."""
+    # Needed while joining only; a running agent saves its memory.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
     try:
         async with http.get(server + PATH_CA, ssl=False, allow_redirects=False) as response:
             status, body = response.status, await _bounded_body(response)
