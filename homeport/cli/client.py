@@ -158,6 +158,8 @@ class Client:
                     retries={"total_max_attempts": self._attempts, "mode": "standard"},
                     ignore_configured_endpoint_urls=True,
                     inject_host_prefix=False,
+                    # The control plane is in the neighbourhood: no proxy, here as in `_http`.
+                    proxies={},
                 ),
             )
         return self._services[name]

@@ -33,6 +33,11 @@ class Command(click.Command):
             ctx.exit(EXIT_INTERRUPTED)
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
+        except ModuleNotFoundError as error:
+            raise CliError(
+                f"This command needs the Python package {error.name}, which isn't installed.",
+                hint="A host with the agent alone doesn't have it. Install: pip install 'homeport[agent,controlplane]'",
+            ) from error
         except HomeportError as error:
             raise CliError(str(error)) from error
         except OSError as error:

@@ -23,8 +23,9 @@ def fetch_ca(endpoint: str, ca_hash: str) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with urllib.request.urlopen(endpoint.rstrip("/") + PATH_CA, timeout=_TIMEOUT_S, context=context) as answer:
+        with opener.open(endpoint.rstrip("/") + PATH_CA, timeout=_TIMEOUT_S) as answer:
             pem = bytes(answer.read(_MAX_BYTES))
     except OSError as error:
         raise CannotConnect(f"The CA certificate can't be fetched from {endpoint}: {error}") from error

@@ -206,6 +206,14 @@ def test_what_keeps_it_from_starting_is_one_clear_sentence(up: Up, tmp_path: Pat
     assert "belong together" in said
 
 
+def test_killed_itself_it_leaves_no_daemon_behind(up: Up) -> None:
+    url = up.start("--no-agent", "--listen", "127.0.0.1:0")
+    daemon = up.child("controlplane.main")
+    up.stop(signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{daemon}").exists())
+    assert up.start("--no-agent", "--listen", "127.0.0.1:0") == url
+
+
 def test_a_backup_brings_everything_back(up: Up, tmp_path: Path) -> None:
     up.start("--no-agent", "--listen", "127.0.0.1:0")
     up.shell('eval "$(homeport env)" && aws ecs create-cluster --cluster-name kept')
