@@ -11,7 +11,7 @@ import click
 
 from homeport.cli.errors import EXIT_CONFIG, CannotConnect, CliError, Unusable
 from homeport.cli.options import Command, Target, json_option, target_options
-from homeport.cli.output import mib, print_json, say
+from homeport.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from homeport.cli.client import Client
@@ -47,7 +47,7 @@ def backup(file: Path, force: bool, target: Target, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file.absolute()), "bytes": size})
     else:
-        click.echo(f"Wrote {file} ({mib(max(size / 2**20, 1))}). It holds secrets: keep it safe.")
+        click.echo(f"Wrote {file} ({size // 1024} KiB). It holds secrets: keep it safe.")
         click.echo(f"To bring it back: homeport restore {file} --data-dir DIR")
 
 
