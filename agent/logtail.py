@@ -2,30 +2,36 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from agent.engine.api import Engine, LogLine
 from agent.engine.errors import EngineError
-from agent.task.model import TaskState
+from agent.task.model import ContainerState, TaskState
 from homeport.protocol import LogChunk, LogsRequest
+from homeport.status import ContainerStatus
 
 __all__ = ["LogTail"]
 
 #: Lines read ahead of the reader, and lines in one chunk.
 _AHEAD: Final = 1000
 _CHUNK: Final = 200
+#: How often, and how far apart, it is looked whether a container whose log ended has stopped or is being restarted.
+_LOOKS: Final = 10
+_LOOK_EVERY_S: Final = 0.1
 
 
 class LogTail:
-    """Reads the log that `request` asks for, of the task in `state` (None: no such task here)."""
+    """Reads the log that `request` asks for. Following goes on over restarts, until the container stays stopped."""
 
-    def __init__(self, engine: Engine, group: asyncio.TaskGroup, request: LogsRequest, state: TaskState | None) -> None:
-        """`group` is where the reading coroutine lives, until `chunks` is closed."""
+    def __init__(
+        self, engine: Engine, group: asyncio.TaskGroup, request: LogsRequest, look_up: Callable[[], TaskState | None]
+    ) -> None:
+        """`group` is where the reading coroutine lives, until `chunks` is closed; `look_up` gives the task's state."""
         self._engine = engine
         self._group = group
         self._request = request
-        self._state = state
+        self._look_up = look_up
         #: A line; a text if it failed; None at the end.
         self._lines: asyncio.Queue[LogLine | str | None] = asyncio.Queue(_AHEAD)
 
@@ -46,29 +52,44 @@ class LogTail:
             reading.cancel()
 
     def _refusal(self) -> str:
-        if self._state is None:
+        state = self._look_up()
+        if state is None:
             return f"this host has no task {self._request.task_id} (any more)"
-        names = [c.name for c in self._state.containers]
+        names = [c.name for c in state.containers]
         if self._request.container not in names:
             return f"the task has no container {self._request.container}; it has {', '.join(names)}"
-        if self._state.container(self._request.container).runtime_id is None:
+        if state.container(self._request.container).runtime_id is None:
             return f"container {self._request.container} was never created, so it has no log"
         return ""
 
     async def _read(self) -> None:
-        assert self._state is not None, "refused before"
-        runtime_id = self._state.container(self._request.container).runtime_id
-        assert runtime_id is not None, "refused before"
-        asked = self._request
+        since, tail = self._request.since, self._request.tail
         try:
-            lines = self._engine.logs(runtime_id, follow=asked.follow, tail=asked.tail, since=asked.since)
-            async with contextlib.aclosing(lines):
-                async for line in lines:
-                    await self._lines.put(line)
+            while (container := self._container()) is not None and container.runtime_id is not None:
+                lines = self._engine.logs(container.runtime_id, follow=self._request.follow, tail=tail, since=since)
+                async with contextlib.aclosing(lines):
+                    async for line in lines:
+                        since, tail = line.at, None
+                        await self._lines.put(line)
+                if not self._request.follow or await self._stopped():
+                    break
         except EngineError as error:
             await self._lines.put(str(error) or "the Docker Engine failed")
         else:
             await self._lines.put(None)
+
+    def _container(self) -> ContainerState | None:
+        state = self._look_up()
+        return state.container(self._request.container) if state is not None else None
+
+    async def _stopped(self) -> bool:
+        """Tell whether a container whose log ended has stopped, giving its runner a moment to see it."""
+        for _ in range(_LOOKS):
+            container = self._container()
+            if container is None or container.known is ContainerStatus.STOPPED:
+                return True
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return False
 
     async def _next_chunk(self) -> LogChunk:
         """Wait for a line, then take what else is there."""

@@ -243,6 +243,12 @@ class Worker:
         while not all(runner.state.over for runner in self._runners.values()):
             self._one_over.clear()
             await self._one_over.wait()
+        # Nobody can ask for their logs any more, and nobody would ever let go of them.
+        for task_id in tuple(self._runners):
+            try:
+                await self._forget(task_id)
+            except (EngineError, OSError) as error:
+                _log.warning("a task of the deregistered host is left behind", task=task_id, error=str(error))
 
     # ------------------------------------------------------------ Workload: up
 
@@ -272,8 +278,12 @@ class Worker:
         """See Workload."""
         await self._ready.wait()
         assert self._group is not None, "ready is set by run"
-        runner = self._runners.get(request.task_id)
-        tail = LogTail(self._engine, self._group, request, runner.state if runner else None)
+
+        def look_up() -> TaskState | None:
+            runner = self._runners.get(request.task_id)
+            return runner.state if runner is not None else None
+
+        tail = LogTail(self._engine, self._group, request, look_up)
         async with contextlib.aclosing(tail.chunks()) as chunks:
             async for chunk in chunks:
                 yield chunk

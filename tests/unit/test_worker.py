@@ -17,7 +17,7 @@ from homeport.clock import SystemClock
 from homeport.ids import TaskId
 from homeport.protocol import Assignments, LogsRequest
 from homeport.status import DesiredStatus, StopCode, TaskStatus
-from tests.fakes.agent_host import OWNER, AgentHost, assignment, container, spec_of
+from tests.fakes.agent_host import OWNER, AgentHost, assignment, container, restarts, spec_of
 from tests.fakes.engine import FakeEngine, Verb
 from tests.fakes.host import FakeCgroups
 
@@ -473,6 +473,24 @@ async def test_following_a_log_gives_lines_as_they_come(host: AgentHost, engine:
         await chunks.aclose()  # type: ignore[attr-defined]
 
 
+async def test_following_a_log_goes_on_over_a_restart_and_ends_with_the_container(
+    host: AgentHost, engine: FakeEngine, clock: MovableClock
+) -> None:
+    async with host.running() as worker:
+        await host.assign(assignment(spec_of(container("web", restart_policy=restarts(60)))))
+        first = await host.until_status(TaskStatus.RUNNING)
+        engine.write_log("web", "before")
+        chunks = worker.logs(logs_request(follow=True))
+        assert [text for _, _, text in (await anext(chunks)).lines] == ["before"]
+        clock.move(61)
+        engine.exit("web", 1)
+        await host.until(lambda report: report.containers[0].started_at != first.containers[0].started_at)
+        engine.write_log("web", "after")
+        assert [text for _, _, text in (await anext(chunks)).lines] == ["after"]
+        engine.exit("web", 1)
+        assert (await anext(chunks)).end
+
+
 @pytest.mark.parametrize(
     ("task_id", "name", "error"),
     [("t9", "web", "this host has no task t9"), ("t1", "nobody", "no container nobody; it has web")],
@@ -486,13 +504,15 @@ async def test_logs_that_are_not_there_are_refused(host: AgentHost, task_id: str
     assert error in chunk.error
 
 
-async def test_deregistered_stops_everything_and_returns_then(host: AgentHost, engine: FakeEngine) -> None:
+async def test_deregistered_stops_and_removes_everything_and_returns_then(host: AgentHost, engine: FakeEngine) -> None:
     async with host.running() as worker:
         await host.assign(assignment(), assignment(task_id="t2"))
         await host.until_status(TaskStatus.RUNNING)
         await host.until_status(TaskStatus.RUNNING, task_id="t2")
         await worker.deregistered("deregistered by the operator")
-        assert {facts.state for facts in engine.containers()} == {"exited"}
+        assert worker.tasks() == ()
+    assert engine.containers() == ()
+    assert engine.count("stop") == 2
 
 
 async def test_ending_the_agent_leaves_containers_running(host: AgentHost, engine: FakeEngine) -> None:
