@@ -25,12 +25,12 @@ from controlplane.state.records import TaskRecord
 from homeport.ids import TaskId
 from homeport.protocol import LogChunk
 
-__all__ = ["PATH", "ReadLogs", "logs_routes"]
+__all__ = ["KEEP_ALIVE_S", "PATH", "ReadLogs", "logs_routes"]
 
 PATH: Final = "/homeport/v1/logs"
 
 #: After this long without a line an empty one is sent, which finds out whether the reader is still there.
-_KEEP_ALIVE_S: Final = 15.0
+KEEP_ALIVE_S: Final = 15.0
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -54,7 +54,9 @@ class _Wanted(NamedTuple):
     since: float | None
 
 
-def logs_routes(context: Context, front_door: FrontDoor, read_logs: ReadLogs) -> list[web.AbstractRouteDef]:
+def logs_routes(
+    context: Context, front_door: FrontDoor, read_logs: ReadLogs, *, keep_alive_s: float = KEEP_ALIVE_S
+) -> list[web.AbstractRouteDef]:
     """Return the route. `read_logs`: where logs come from (`FleetHub.read_logs`)."""
 
     async def logs(request: web.Request) -> web.StreamResponse:
@@ -72,7 +74,7 @@ def logs_routes(context: Context, front_door: FrontDoor, read_logs: ReadLogs) ->
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(_pump(chunks, queue))
             try:
-                return await _answer(request, queue, front_door)
+                return await _answer(request, _Chunks(queue, keep_alive_s), front_door)
             finally:
                 pump.cancel()
 
@@ -135,9 +137,24 @@ async def _pump(chunks: AsyncIterator[LogChunk], queue: "asyncio.Queue[LogChunk]
     await queue.put(LogChunk(request_id="", end=True, error="the log broke off"))
 
 
-async def _answer(request: web.Request, queue: "asyncio.Queue[LogChunk]", front_door: FrontDoor) -> web.StreamResponse:
+class _Chunks(NamedTuple):
+    """Chunks as they come, with a None now and then while none comes."""
+
+    queue: "asyncio.Queue[LogChunk]"
+    keep_alive_s: float
+
+    async def next(self) -> LogChunk | None:
+        """Return the next chunk, or None if none has come for `keep_alive_s`."""
+        try:
+            async with asyncio.timeout(self.keep_alive_s):
+                return await self.queue.get()
+        except TimeoutError:
+            return None
+
+
+async def _answer(request: web.Request, chunks: _Chunks, front_door: FrontDoor) -> web.StreamResponse:
     """Write the log to the reader until it ends or the reader has gone."""
-    chunk = await _next(queue)
+    chunk = await chunks.next()
     if chunk is not None and chunk.error and not chunk.lines:
         return front_door.error_response(ApiError(f"The log can't be read: {chunk.error}.", code="LogUnavailable"))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -145,19 +162,10 @@ async def _answer(request: web.Request, queue: "asyncio.Queue[LogChunk]", front_
     with suppress(ConnectionResetError):
         while chunk is None or not chunk.end:
             await response.write(_render(chunk))
-            chunk = await _next(queue)
+            chunk = await chunks.next()
         await response.write(_render(chunk))
         await response.write_eof()
     return response
-
-
-async def _next(queue: "asyncio.Queue[LogChunk]") -> LogChunk | None:
-    """Return the next chunk, or None if none comes for a while."""
-    try:
-        async with asyncio.timeout(_KEEP_ALIVE_S):
-            return await queue.get()
-    except TimeoutError:
-        return None
 
 
 def _render(chunk: LogChunk | None) -> bytes:

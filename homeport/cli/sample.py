@@ -246,7 +246,7 @@ def next_steps(
         "",
         "  Break things:",
         "",
-        step(f"docker kill {runtime_id}", "it comes back, once it had run for a minute"),
+        step(f"docker kill {runtime_id}", "it comes back, if it has run for a minute"),
         step(f"kill -9 {agent_pid or 'AGENT_PID'}", "the agent: containers run on, it is started again"),
         step(f"kill -9 {control_plane_pid or 'PID'}", "the control plane: nothing is forgotten"),
         "",

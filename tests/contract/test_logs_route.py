@@ -57,14 +57,14 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(secret: str = "S") -> AsyncIterator[Served]:
+async def serving(secret: str = "S", *, keep_alive_s: float = 15.0) -> AsyncIterator[Served]:
     context, log = a_context(), FakeLog()
     with context.state.transaction() as transaction:
         transaction.put(a_task(TASK, "h1"))
         transaction.put(a_task("f" * 32))
     door = FrontDoor(context, secret_of={"K": "S"}.get)
     application = web.Application()
-    application.add_routes(logs_routes(context, door, log.read))
+    application.add_routes(logs_routes(context, door, log.read, keep_alive_s=keep_alive_s))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -106,6 +106,18 @@ async def test_a_reader_that_goes_away_ends_the_reading_on_the_host() -> None:
         assert served.log.open == 1
         for _ in range(100):
             served.log.put("x" * 65536)
+        await eventually(lambda: served.log.open == 0)
+
+
+async def test_empty_lines_find_a_reader_that_went_away_and_are_not_part_of_the_log() -> None:
+    async with serving(keep_alive_s=0.001) as served:
+        lines = served.client.lines(PATH, {"task": TASK, "follow": "true"}, follow=True)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(asyncio.to_thread(lambda: next(lines)))
+            await eventually(lambda: served.log.open == 1)
+            served.log.put("one")
+        assert first.result()["text"] == "one"
+        lines.close()
         await eventually(lambda: served.log.open == 0)
 
 
