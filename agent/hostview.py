@@ -1,10 +1,11 @@
 """The host as the worker and the uplink see it, also while the Engine hasn't answered yet."""
 
 import asyncio
+from collections.abc import Callable
 
 from agent.cgroups import TaskCgroups, needs_cgroup
 from agent.engine.api import Engine, EngineInfo
-from agent.host import HostMonitor, HostSettings, read_facts
+from agent.host import HostMonitor, HostSettings, Readings, read_facts, read_host
 from homeport import __version__
 from homeport.ids import TaskId
 from homeport.protocol import Condition, HostFacts
@@ -49,7 +50,15 @@ class LateCgroups:
 class Host:
     """Facts and conditions of this host. `start` once, then `run`."""
 
-    def __init__(self, monitor: HostMonitor, settings: HostSettings, cgroups: LateCgroups) -> None:
+    def __init__(
+        self,
+        monitor: HostMonitor,
+        settings: HostSettings,
+        cgroups: LateCgroups,
+        *,
+        read: Callable[[str], Readings] = read_host,
+    ) -> None:
+        self._read_host = read
         self._monitor = monitor
         self._settings = settings
         self._cgroups = cgroups
@@ -97,7 +106,11 @@ class Host:
         if info is not None:
             self._cgroups.learn(info)
         self._facts = await read_facts(
-            info, self._settings, agent_version=__version__, task_limits=not self._cgroups.reason
+            info,
+            self._settings,
+            agent_version=__version__,
+            task_limits=not self._cgroups.reason,
+            read=self._read_host,
         )
         self._news.set()
         self._news = asyncio.Event()

@@ -4,6 +4,7 @@ A container's start and end are known from here only. Docker's answer is the tru
 happened while no agent ran.
 """
 
+import signal
 from typing import Final
 
 from msgspec.structs import replace
@@ -127,7 +128,7 @@ def _ended(state: TaskState, c: ContainerState, facts: ContainerFacts, now: floa
         restarting=False,
         waiting_for="",
     )
-    exited = f"Exited with code {c.exit_code}"
+    exited = f"Exited with code {_code(c.exit_code)}"
     if facts.oom_killed:
         exited += ": killed, since it used more memory than its limit"
     elif _was_killed(c, spec.stop_timeout_s):
@@ -159,6 +160,16 @@ def _was_killed(c: ContainerState, stop_timeout_s: int) -> bool:
     if c.exit_code != _SIGKILLED or c.stop_asked_at is None or c.finished_at is None:
         return False
     return c.finished_at - c.stop_asked_at >= stop_timeout_s
+
+
+def _code(exit_code: int | None) -> str:
+    """Render an exit code; shells and Docker give 128 + the signal's number for a process that a signal ended."""
+    if exit_code is None:
+        return "unknown"
+    try:
+        return f"{exit_code} ({signal.Signals(exit_code - 128).name})"
+    except ValueError:
+        return str(exit_code)
 
 
 def _ports(bindings: tuple[NetworkBinding, ...]) -> str:

@@ -1,11 +1,14 @@
 """Actions done: each becomes a few calls of the Engine, and its outcome a fact. No decision is made here.
 
-Nothing is raised but CancelledError: what the Engine refuses, or fails to answer, is a fact as well.
+Nothing is raised but CancelledError: what the Engine refuses, or fails to answer, is a fact as well, and so is a
+mistake of the agent's own over one task's spec.
 """
 
 import random
 from collections.abc import Callable
 from typing import Final, Protocol
+
+import structlog
 
 from agent.engine.api import Engine, PullProgress
 from agent.engine.errors import EngineError, EngineTimeout, EngineUnavailable, NotFound
@@ -39,7 +42,12 @@ from homeport.spec import TaskSpec
 
 __all__ = ["Performer", "TaskCgroups", "Tell"]
 
+_log = structlog.get_logger(__name__)
+
 Tell = Callable[[Fact], None]
+
+#: What can fail; cancelling can't.
+Attempt = Ensure | Pull | Create | Start | Stop | Inspect
 
 #: A pull's progress is told at most this often.
 _PROGRESS_EVERY_S: Final = 5.0
@@ -88,18 +96,25 @@ class Performer:
 
     async def perform(self, state: TaskState, action: Action, tell: Tell) -> None:
         """Do `action` for the task, and tell what came of it: exactly one outcome, unless cancelled."""
-        if isinstance(action, Ensure):
-            await self._ensure(state, action, tell)
-            return
         assert not isinstance(action, CancelPull), "the runner cancels"
         try:
             await self._do(state, action, tell)
         except EngineError as error:
-            verb = _VERBS[type(action)]
-            tell(Failed(action.container, verb, _kind(error), str(error), self._rng.random()))
+            tell(self._failure(action, _kind(error), str(error)))
+        except Exception as error:  # noqa: BLE001  # one task that trips the agent must not take all others down
+            _log.exception("an action failed in a way nobody thought of", action=action)
+            tell(self._failure(action, "rejected", f"the agent failed: {type(error).__name__}: {error}"))
 
-    async def _do(self, state: TaskState, action: Pull | Create | Start | Stop | Inspect, tell: Tell) -> None:
+    def _failure(self, action: Attempt, kind: FailureKind, message: str) -> Fact:
+        jitter = self._rng.random()
+        if isinstance(action, Ensure):
+            return EnsureFailed(action.kind, kind, message, jitter)
+        return Failed(action.container, _VERBS[type(action)], kind, message, jitter)
+
+    async def _do(self, state: TaskState, action: Attempt, tell: Tell) -> None:
         match action:
+            case Ensure():
+                await self._ensure(state, action, tell)
             case Pull():
                 await self._pull(state, action, tell)
             case Create():
@@ -139,16 +154,11 @@ class Performer:
         tell(ImageReady(action.container, image, self._clock.monotonic() - began, progress.total_bytes))
 
     async def _ensure(self, state: TaskState, action: Ensure, tell: Tell) -> None:
-        parent = None
-        try:
-            if action.kind == "volumes":
-                await self._ensure_volumes(state)
-            else:
-                parent = await self._cgroups.ensure(state.task_id, state.spec)
-        except EngineError as error:
-            tell(EnsureFailed(action.kind, _kind(error), str(error), self._rng.random()))
+        if action.kind == "volumes":
+            await self._ensure_volumes(state)
+            tell(Ensured("volumes"))
         else:
-            tell(Ensured(action.kind, parent))
+            tell(Ensured("cgroup", await self._cgroups.ensure(state.task_id, state.spec)))
 
     async def _ensure_volumes(self, state: TaskState) -> None:
         for plan in volume_plans(state.task_id, state.spec, owner=self._owner):

@@ -391,6 +391,18 @@ async def test_an_engine_that_is_away_at_the_start_is_waited_for(host: AgentHost
         await host.until_status(TaskStatus.RUNNING)
 
 
+async def test_a_mistake_of_the_agents_own_fails_one_task_not_all(host: AgentHost, engine: FakeEngine) -> None:
+    async with host.running():
+        await host.assign(assignment(task_id="t2"))
+        await host.until_status(TaskStatus.RUNNING, task_id="t2")
+        engine.fail("create", ZeroDivisionError("oh"))  # type: ignore[arg-type]  # nothing an Engine raises
+        await host.assign(assignment())
+        stopped = await host.until_status(TaskStatus.STOPPED)
+        assert stopped.stopped_reason == "CannotCreateContainerError: the agent failed: ZeroDivisionError: oh"
+        engine.exit("web", 0)
+        await host.until_status(TaskStatus.STOPPED, task_id="t2")
+
+
 # ---------------------------------------------------------------- retention
 
 
