@@ -7,7 +7,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
-from sortedcontainers import SortedDict, SortedList
+from sortedcontainers import SortedList
 
 from controlplane.state.records import Record
 
@@ -15,9 +15,63 @@ __all__ = ["LARGE_BUCKET", "Table"]
 
 R = TypeVar("R", bound=Record)
 
-#: A bucket with more keys is a SortedList (cheap to change at any size), one with fewer a plain list (a fraction of the
-#: memory: most buckets of "tasks by host" hold a handful).
+#: A bucket with more keys is an _OrderedKeys (cheap to change at any size), one with fewer a plain list (a fraction of
+#: the memory: most buckets of "tasks by host" hold a handful).
 LARGE_BUCKET: Final = 1000
+
+
+class _OrderedKeys:
+    """A set of keys, however many, that is read in order.
+
+    It changes far more often than it is read, and most changes are soon undone (a task is pending for a moment): so a
+    change is only noted, and brought into order when somebody reads, or when so much is noted that sorting is cheaper.
+    """
+
+    __slots__ = ("_in_order", "_length", "_noted")
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._in_order = SortedList(keys)
+        self._length = len(self._in_order)
+        #: key -> whether it was added (else removed) since the keys were in order.
+        self._noted: dict[str, bool] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, key: str) -> None:
+        """Add a key that isn't there."""
+        self._length += 1
+        self._note(key, added=True)
+
+    def remove(self, key: str) -> None:
+        """Remove a key that is there."""
+        self._length -= 1
+        self._note(key, added=False)
+
+    def read(self, after: str | None = None) -> Iterator[str]:
+        """Iterate the keys in order, beginning behind `after`. They must not change meanwhile."""
+        self._settle()
+        if after is None:
+            return iter(self._in_order)
+        keys: Iterator[str] = self._in_order.irange(minimum=after, inclusive=(False, True))
+        return keys
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read()
+
+    def _note(self, key: str, *, added: bool) -> None:
+        if self._noted.pop(key, None) is None:  # otherwise this undoes what was noted
+            self._noted[key] = added
+            if len(self._noted) > LARGE_BUCKET and 4 * len(self._noted) > len(self._in_order):
+                self._settle()
+
+    def _settle(self) -> None:
+        if self._noted:
+            for key, added in self._noted.items():
+                if not added:
+                    self._in_order.remove(key)
+            self._in_order.update([key for key, added in self._noted.items() if added])
+            self._noted.clear()
 
 
 class _Index(Generic[R]):
@@ -25,7 +79,7 @@ class _Index(Generic[R]):
 
     def __init__(self, value_of: Callable[[R], Hashable | None]) -> None:
         self._value_of = value_of
-        self._buckets: dict[Hashable, list[str] | SortedList] = {}
+        self._buckets: dict[Hashable, list[str] | _OrderedKeys] = {}
 
     def change(self, old: R | None, new: R | None) -> None:
         before = None if old is None else self._value_of(old)
@@ -44,7 +98,7 @@ class _Index(Generic[R]):
         elif isinstance(bucket, list):
             insort(bucket, key)
             if len(bucket) > LARGE_BUCKET:
-                self._buckets[value] = SortedList(bucket)
+                self._buckets[value] = _OrderedKeys(bucket)
         else:
             bucket.add(key)
 
@@ -65,16 +119,16 @@ class _Index(Generic[R]):
             if value is not None:
                 buckets.setdefault(value, []).append(record.key)
         self._buckets.update(
-            (value, SortedList(keys) if len(keys) > LARGE_BUCKET else keys) for value, keys in buckets.items()
+            (value, _OrderedKeys(keys) if len(keys) > LARGE_BUCKET else keys) for value, keys in buckets.items()
         )
 
     def keys(self, value: Hashable, after: str | None = None) -> Iterable[str]:
         """The keys filed under `value`, in order, beginning behind `after`."""
         bucket = self._buckets.get(value, ())
+        if isinstance(bucket, _OrderedKeys):
+            return bucket.read(after)
         if after is None:
             return bucket
-        if isinstance(bucket, SortedList):
-            return bucket.irange(minimum=after, inclusive=(False, True))  # type: ignore[no-any-return]
         return islice(bucket, bisect_right(bucket, after), None)
 
     def count(self, value: Hashable) -> int:
@@ -123,7 +177,8 @@ class Table(Generic[R]):
         tallies: Mapping[str, Callable[[R], Hashable]] = MappingProxyType({}),
         **indexes: Callable[[R], Hashable | None],
     ) -> None:
-        self._records: SortedDict = SortedDict()
+        self._records: dict[str, R] = {}
+        self._keys = _OrderedKeys()
         self._indexes = {name: _Index(value_of) for name, value_of in indexes.items()}
         self._tallies = {name: _Tally(value_of) for name, value_of in tallies.items()}
 
@@ -131,15 +186,14 @@ class Table(Generic[R]):
         return len(self._records)
 
     def __iter__(self) -> Iterator[R]:
-        return iter(self._records.values())
+        return (self._records[key] for key in self._keys)
 
     def __contains__(self, key: object) -> bool:
         return key in self._records
 
     def get(self, key: str) -> R | None:
         """Return the record, or None."""
-        record: R | None = self._records.get(key)
-        return record
+        return self._records.get(key)
 
     def where(self, index: str, value: Hashable) -> Iterator[R]:
         """Iterate the records filed under `value`, in key order. The table must not change meanwhile."""
@@ -157,19 +211,14 @@ class Table(Generic[R]):
 
     def page(self, index: str | None, value: Hashable, *, after: str | None) -> Iterator[R]:
         """Iterate records in key order, beginning behind the key `after`; all records if `index` is None."""
-        keys: Iterable[str]
-        if index is not None:
-            keys = self._indexes[index].keys(value, after)
-        elif after is not None:
-            keys = self._records.irange(minimum=after, inclusive=(False, True))
-        else:
-            keys = self._records
+        keys = self._keys.read(after) if index is None else self._indexes[index].keys(value, after)
         return (self._records[key] for key in keys)
 
     def fill(self, records: Iterable[R]) -> None:
         """Take records into the empty table, several times faster than one by one. For `State` alone."""
         assert not self._records, "only an empty table can be filled"
         self._records.update((record.key, record) for record in records)
+        self._keys = _OrderedKeys(self._records)
         in_order = list(self)
         for index in self._indexes.values():
             index.fill(in_order)
@@ -179,11 +228,14 @@ class Table(Generic[R]):
 
     def replace(self, key: str, new: R | None) -> R | None:
         """Put (or, with None, delete) a record and return the one that was there. For `State` alone."""
-        old: R | None = self._records.get(key)
-        if new is None:
-            self._records.pop(key, None)
-        else:
+        old = self._records.get(key)
+        if new is not None:
             self._records[key] = new
+            if old is None:
+                self._keys.add(key)
+        elif old is not None:
+            del self._records[key]
+            self._keys.remove(key)
         for index in self._indexes.values():
             index.change(old, new)
         for tally in self._tallies.values():
@@ -193,6 +245,7 @@ class Table(Generic[R]):
     def validate(self) -> None:
         """Raise AssertionError unless every index and tally is what the records give. Scans the table; for tests."""
         assert all(key == record.key for key, record in self._records.items()), "a record is under another one's key"
+        assert list(self._keys) == sorted(self._records), "the table's keys are not in order"
         for name, index in self._indexes.items():
             index.validate(name, self)
         for name, tally in self._tallies.items():
