@@ -341,9 +341,15 @@ def test_the_sample_runs_once_and_every_printed_command_works(up: Up, sample_ima
     commands = [line.partition("  # ")[0].strip() for line in text.splitlines() if line.startswith("    ")]
     assert [command.split()[0] for command in commands].count("kill") == 2
     for command in commands:
-        if not command.startswith("docker kill"):
-            up.shell(command)
+        up.shell(command)
     eventually(lambda: [node["connected"] for node in up.json("homeport nodes")] == [True])
+
+    def restarts() -> list[int]:
+        tasks = [task for task in up.json("homeport ps") if task["taskDefinition"] == "sample-web:1"]
+        return [container["restartCount"] for task in tasks for container in task["containers"]]
+
+    eventually(lambda: restarts() == [1])  # `docker kill` was among the commands, and it came back
+    assert "from Homeport, container" in eventually(lambda: get(url[1]))
     before = up.json("homeport ps")
     up.stop()
     up.start("--listen", "127.0.0.1:0", "--sample")
