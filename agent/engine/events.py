@@ -37,6 +37,7 @@ async def watch_events(
     While the Engine is away nothing is yielded. Close the iterator to close the stream.
     """
     seen_ns = 0
+    told = ""
     pause_s = limits.events_retry_min_s
     while True:
         try:
@@ -44,6 +45,7 @@ async def watch_events(
                 "events", "GET", "events", params=_params(labels, seen_ns), open_s=limits.open_s
             ) as reader:
                 pause_s = limits.events_retry_min_s
+                told = ""
                 yield EngineEvent(kind="resync", at=clock.now())
                 stream = _EventReader(reader, limits)
                 async for document in stream:
@@ -53,7 +55,10 @@ async def watch_events(
                 if stream.ended_by_age:
                     continue
         except EngineError as error:
-            _log.warning("The Docker Engine's event stream broke; opening it again", reason=str(error))
+            if str(error) != told:
+                # Said once: an Engine that stays away for days must not fill the log.
+                told = str(error)
+                _log.warning("The Docker Engine's event stream broke; opening it again", reason=told)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, limits.events_retry_max_s)
 

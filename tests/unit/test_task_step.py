@@ -1,6 +1,7 @@
 """One task's decisions, case by case: ECS's rules, failures, restarts, an Engine that is silent."""
 
 import pytest
+from msgspec.structs import replace
 
 from agent.engine.api import ImageFacts
 from agent.task.absorb import PULL_TRIES
@@ -300,6 +301,16 @@ def test_dependencies_that_cannot_be_resolved_stop_the_task_at_once() -> None:
     assert task.over()
     assert task.actions == []
     assert (task.state.stopped_reason or "").startswith("TaskDependencyError: Task dependencies cannot be resolved")
+
+
+def test_a_task_that_can_get_no_further_is_stopped_rather_than_left_hanging() -> None:
+    task = driver()
+    task.go_until(Create)
+    stuck = replace(task.state.containers[0], known=ContainerStatus.CREATED, applied=None)
+    task.state = task.state.with_container(stuck)
+    task.go()
+    assert task.over()
+    assert task.state.stopped_reason == "TaskStateError: Agent could not progress task's state to stopped"
 
 
 # ---------------------------------------------------------------- restarts and health
