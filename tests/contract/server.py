@@ -34,7 +34,18 @@ from homeport.arn import ArnFactory
 from homeport.clock import SystemClock
 from tests.fakes.journal import MemoryJournal
 
-__all__ = ["ACCESS_KEY_ID", "ACCOUNT", "REGION", "SECRET", "Answer", "ApiServer", "LoopThread", "MovableClock", "sign"]
+__all__ = [
+    "ACCESS_KEY_ID",
+    "ACCOUNT",
+    "REGION",
+    "SECRET",
+    "Answer",
+    "ApiServer",
+    "LoopThread",
+    "MovableClock",
+    "problems_with_answer",
+    "sign",
+]
 
 REGION: Final = "eu-home-1"
 ACCOUNT: Final = "123456789012"
@@ -276,17 +287,21 @@ def sign(
 _AWS_ITSELF: Final = ("RegistrationsCount, value: 0, valid min value: 1",)
 
 
+def problems_with_answer(operation_model: Any, body: bytes) -> list[str]:
+    """Say where the body of a success departs from botocore's output model, unknown members and nulls included."""
+    shape = operation_model.output_shape
+    document = msgspec.json.decode(body)
+    if shape is None:
+        return [] if document == {} else [f"{operation_model.name} answers with nothing"]
+    problems = list(_strangers(shape, document, operation_model.name))
+    report = ParamValidator().validate(document, shape).generate_report()
+    return problems + [line for line in report.splitlines() if not any(odd in line for odd in _AWS_ITSELF)]
+
+
 def _check_output(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
     if response_dict["status_code"] != 200 or operation_model.metadata["protocol"] == "query":
         return
-    shape = operation_model.output_shape
-    document = msgspec.json.decode(response_dict["body"])
-    if shape is None:
-        assert document == {}
-        return
-    problems = list(_strangers(shape, document, operation_model.name))
-    report = ParamValidator().validate(document, shape).generate_report()
-    problems += [line for line in report.splitlines() if not any(odd in line for odd in _AWS_ITSELF)]
+    problems = problems_with_answer(operation_model, response_dict["body"])
     assert not problems, "\n".join(problems)
 
 
