@@ -190,7 +190,7 @@ _BUILT_IN: Final[dict[str, Values]] = {
         "true" if candidate.presence is not None and candidate.presence.connected else "false",
     ),
     "agentVersion": lambda candidate: (candidate.instance.facts.agent_version,),
-    "ec2InstanceId": lambda _: (),  # these hosts are not EC2's
+    "ec2InstanceId": lambda candidate: (candidate.instance.managed_id,),
     "registeredAt": lambda candidate: (str(candidate.instance.registered_at),),
     "runningTasksCount": lambda candidate: (str(candidate.load.tasks),),
 }

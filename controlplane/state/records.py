@@ -138,6 +138,11 @@ class InstanceRecord(Record, frozen=True):
         """The agent's own attributes and those put by the API; the latter win."""
         return {**self.facts.attributes, **self.attributes}
 
+    @property
+    def managed_id(self) -> str:
+        """What ECS shows as `ec2InstanceId` of an external instance: its id as SSM's managed instance, from our id."""
+        return f"mi-{self.id[:17]}"
+
 
 class TaskRecord(Record, frozen=True):
     """A task. Identity (id, cluster, spec, and the instance once set) never changes."""

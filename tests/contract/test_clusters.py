@@ -181,7 +181,8 @@ def test_a_missing_cluster_is_a_typed_error(
     ecs.delete_cluster(cluster="gone")
     with server.unchanged():
         found = refused(getattr(ecs, operation), cluster=cluster, **arguments)
-    assert found == ("ClusterNotFoundException", "Cluster not found.")
+    words = "The referenced cluster was inactive." if cluster == "gone" else "Cluster not found."
+    assert found == ("ClusterNotFoundException", words)
 
 
 def test_a_deleted_cluster_is_inactive_until_the_name_is_taken_again(ecs: Any) -> None:

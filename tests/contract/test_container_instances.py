@@ -63,6 +63,7 @@ def test_describe_shows_what_a_host_has_and_what_is_left(ecs: Any, fleet: Fleet,
         "PORTS": ["22", "8080"],
         "PORTS_UDP": ["53"],
     }
+    assert instance["ec2InstanceId"] == "mi-" + host.rsplit("/")[-1][:17]
     assert instance["versionInfo"] == {"agentVersion": "1.0.0", "dockerVersion": "27.0.0"}
     assert {"name": "ecs.os-type", "value": "linux"} in instance["attributes"]
     assert instance["tags"] == []
@@ -109,6 +110,7 @@ def test_list_by_status_and_query(ecs: Any, fleet: Fleet) -> None:
     assert listed(status="ACTIVE") == set(range(5)) - {hosts[drained]}
     assert listed(filter="attribute:rack == b") == {1, 3}
     assert listed(filter="attribute:rack == b and runningTasksCount > 0") == set()
+    assert listed(filter=f"ec2InstanceId == mi-{drained[:17]}") == {hosts[drained]}
     ecs.deregister_container_instance(containerInstance=drained)
     assert listed() == set(range(5)) - {hosts[drained]}
     code, message = refused(ecs.list_container_instances, filter="attribute:rack is b")

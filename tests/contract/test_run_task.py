@@ -84,6 +84,31 @@ def test_fargate_capacity_providers_mean_a_homeport_host(ecs: Any, host: str, re
     assert "Specifying both a launch type and capacity provider strategy" in message
 
 
+def test_the_clusters_default_strategy_holds_where_a_request_names_nothing(
+    ecs: Any, host: str, register: Callable[..., str]
+) -> None:
+    register()
+    strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+    ecs.put_cluster_capacity_providers(
+        cluster="default", capacityProviders=["FARGATE_SPOT"], defaultCapacityProviderStrategy=strategy
+    )
+    task = run(ecs)
+    assert (task["launchType"], task["capacityProviderName"]) == ("FARGATE", "FARGATE_SPOT")
+    for chosen in (
+        run(ecs, launchType="EC2"),
+        *ecs.start_task(taskDefinition="web", containerInstances=[host])["tasks"],
+    ):
+        assert chosen["launchType"] == "EC2"
+        assert "capacityProviderName" not in chosen
+
+
+def test_started_by_and_group_take_what_clients_send(ecs: Any, host: str, register: Callable[..., str]) -> None:
+    register()
+    task = run(ecs, startedBy="ECS Deploy (nightly) ü", group="batch job #7")
+    assert (task["startedBy"], task["group"]) == ("ECS Deploy (nightly) ü", "batch job #7")
+    assert ecs.list_tasks(startedBy="ECS Deploy (nightly) ü")["taskArns"] == [task["taskArn"]]
+
+
 def test_overrides_reach_the_spec_and_are_echoed(
     ecs: Any, fleet: Fleet, host: str, register: Callable[..., str]
 ) -> None:
@@ -205,7 +230,9 @@ def test_placement_constraints_and_strategies(ecs: Any, fleet: Fleet, register: 
         ({"count": 11}, "count must be between 1 and 10"),
         ({"count": 0}, "count must be between 1 and 10"),
         ({"group": "service:x"}, "group can't begin with 'service:'"),
-        ({"startedBy": "x" * 129}, "startedBy can have up to 128"),
+        ({"startedBy": "x" * 129}, "startedBy longer than 128."),
+        ({"startedBy": "a\nb"}, "startedBy contains control characters."),
+        ({"group": "x" * 256}, "group longer than 255."),
         ({"clientToken": "x" * 65}, "clientToken can have up to 64"),
         ({"propagateTags": "SERVICE"}, "propagateTags SERVICE"),
         ({"placementConstraints": [{"type": "memberOf", "expression": "attribute:x ="}]}, "at position 13"),

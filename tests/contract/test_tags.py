@@ -109,3 +109,16 @@ def test_what_is_not_there_is_a_typed_error(ecs: Any, server: ApiServer, arn: st
 def test_a_task_of_another_cluster_or_region_is_not_found(ecs: Any, arns: dict[str, str]) -> None:
     for odd in (arns["task"].replace("/default/", "/other/"), arns["task"].replace("eu-home-1", "us-east-1")):
         assert refused(ecs.tag_resource, resourceArn=odd, tags=[])[0] == "ResourceNotFoundException"
+
+
+def test_a_deleted_cluster_is_refused_in_the_words_terraform_knows(ecs: Any, server: ApiServer) -> None:
+    arn = ecs.create_cluster(clusterName="gone")["cluster"]["clusterArn"]
+    ecs.delete_cluster(cluster="gone")
+    inactive = (
+        "InvalidParameterException",
+        "The specified cluster is inactive. Specify an active cluster and try again.",
+    )
+    with server.unchanged():
+        assert refused(ecs.list_tags_for_resource, resourceArn=arn) == inactive
+        assert refused(ecs.tag_resource, resourceArn=arn, tags=[]) == inactive
+        assert refused(ecs.untag_resource, resourceArn=arn, tagKeys=[]) == inactive

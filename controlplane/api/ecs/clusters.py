@@ -5,7 +5,7 @@ always true. A deleted cluster stays describable, INACTIVE, as in ECS.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -180,7 +180,7 @@ def render_cluster(context: Context, record: ClusterRecord, include: Iterable[st
     return document
 
 
-def check_capacity_provider_strategy(strategy: list[Document], associated: Iterable[str]) -> None:
+def check_capacity_provider_strategy(strategy: Sequence[Mapping[str, Any]], associated: Iterable[str]) -> None:
     """Raise InvalidParameterException unless a strategy names only associated providers, under ECS's limits."""
     if len(strategy) > _MAX_STRATEGY_ITEMS:
         raise InvalidParameterException(

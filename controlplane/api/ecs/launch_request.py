@@ -1,7 +1,7 @@
 """What RunTask and StartTask ask for, checked member by member before anything is placed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from controlplane.api.arguments import tags_of
@@ -21,8 +21,10 @@ _FARGATE_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 #: What ECS assumes of a request that says nothing.
 _DEFAULT_LAUNCH_TYPE: Final = "EC2"
 
-_STARTED_BY: Final = re.compile(r"[A-Za-z0-9/_:.@+=\-]{0,128}")
-_GROUP: Final = re.compile(r"[A-Za-z0-9:/_.\-]{1,255}")
+#: ECS takes more characters than its documentation names: clients send spaces, for one.
+_PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]*")
+_MAX_STARTED_BY: Final = 128
+_MAX_GROUP: Final = 255
 _SERVICE_GROUP: Final = "service:"
 
 
@@ -34,12 +36,9 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     """
     definition = _definition(context, request["taskDefinition"])
     _refuse_networking(request)
-    launch_type, provider = _launch_type(request)
-    started_by = request.get("startedBy") or ""
-    if not _STARTED_BY.fullmatch(started_by):
-        raise InvalidParameterException(
-            "startedBy can have up to 128 letters, numbers, hyphens, underscores and the characters / : . @ + =."
-        )
+    # A caller who names the host has chosen what a strategy would choose.
+    default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
+    launch_type, provider = _launch_type(request, default)
     return Launch(
         operation=operation,
         cluster=cluster.name,
@@ -47,7 +46,7 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
         launch_type=launch_type,
         capacity_provider=provider,
         group=_group(request, definition),
-        started_by=started_by,
+        started_by=_text(request, "startedBy", _MAX_STARTED_BY),
         overrides=request.get("overrides") or {},
         enable_execute_command=bool(request.get("enableExecuteCommand")),
         tags=_tags(request, definition, cluster),
@@ -72,8 +71,8 @@ def _refuse_networking(request: Document) -> None:
         raise InvalidParameterException("volumeConfigurations isn't supported: Homeport attaches no EBS volumes.")
 
 
-def _launch_type(request: Document) -> tuple[str, str]:
-    """Return the launch type a task shows, and its capacity provider."""
+def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, str]:
+    """Return the launch type a task shows, and its capacity provider. `default`: the cluster's strategy."""
     launch_type = request.get("launchType")
     strategy = request.get("capacityProviderStrategy") or []
     if launch_type and strategy:
@@ -82,22 +81,28 @@ def _launch_type(request: Document) -> tuple[str, str]:
         )
     if launch_type == "MANAGED_INSTANCES":
         raise InvalidParameterException("launchType must be EC2, EXTERNAL or FARGATE, which all mean a Homeport host.")
-    if not strategy:
+    if launch_type or not (strategy or default):
         return launch_type or _DEFAULT_LAUNCH_TYPE, ""
+    strategy = strategy or default
     check_capacity_provider_strategy(strategy, _FARGATE_PROVIDERS)
     chosen = max(strategy, key=lambda item: (item.get("base") or 0, item.get("weight") or 0))
     return "FARGATE", chosen["capacityProvider"]
 
 
 def _group(request: Document, definition: TaskDefinitionRecord) -> str:
-    group: str = request.get("group") or f"family:{definition.family}"
-    if not _GROUP.fullmatch(group):
-        raise InvalidParameterException(
-            "group can have up to 255 letters, numbers, hyphens, underscores and the characters : / and ."
-        )
+    group = _text(request, "group", _MAX_GROUP) or f"family:{definition.family}"
     if group.startswith(_SERVICE_GROUP):
         raise InvalidParameterException("group can't begin with 'service:': those are the groups of services.")
     return group
+
+
+def _text(request: Document, member: str, longest: int) -> str:
+    text: str = request.get(member) or ""
+    if len(text) > longest:
+        raise InvalidParameterException(f"{member} longer than {longest}.")
+    if not _PRINTABLE.fullmatch(text):
+        raise InvalidParameterException(f"{member} contains control characters.")
+    return text
 
 
 def _tags(request: Document, definition: TaskDefinitionRecord, cluster: ClusterRecord) -> dict[str, str]:

@@ -44,8 +44,10 @@ def find_cluster(context: Context, reference: str | None) -> ClusterRecord:
     """
     name = cluster_name(context, reference)
     record = None if name is None else context.state.clusters.get(name)
-    if record is None or record.status == "INACTIVE":
+    if record is None:
         raise ClusterNotFoundException
+    if record.status == "INACTIVE":
+        raise ClusterNotFoundException("The referenced cluster was inactive.")
     return record
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from controlplane.api.arguments import render_tags, tags_of
-from controlplane.api.ecs.lookup import find_cluster, find_task_definition
+from controlplane.api.ecs.lookup import cluster_name, find_cluster, find_task_definition
 from controlplane.api.errors import ApiError, InvalidParameterException
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
@@ -80,6 +80,11 @@ def _found(context: Context, reference: str) -> _Tagged:
 
 
 def _cluster(context: Context, reference: str, _: ParsedArn) -> _Tagged:
+    name = cluster_name(context, reference)
+    record = None if name is None else context.state.clusters.get(name)
+    if record is not None and record.status == "INACTIVE":
+        # Unlike every other operation; Terraform takes this sentence for "it is gone".
+        raise InvalidParameterException("The specified cluster is inactive. Specify an active cluster and try again.")
     return find_cluster(context, reference)
 
 

@@ -173,6 +173,7 @@ def instance_view(context: Context, instance: InstanceRecord, *, tags: bool, hea
         "attachments": [],
         "attributes": [_attribute(name, value) for name, value in sorted(instance.all_attributes.items())],
         "containerInstanceArn": context.arns.container_instance(instance.cluster, instance.id),
+        "ec2InstanceId": instance.managed_id,
         "pendingTasksCount": state.tasks.count("instance_phase", (instance.id, "pending")),
         "registeredAt": instance.registered_at,
         "registeredResources": _resources(instance.facts.resources),
