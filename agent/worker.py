@@ -47,8 +47,6 @@ _log = structlog.get_logger(__name__)
 DEFAULT_CLEANUP_AFTER_S: Final = 3600.0
 #: More finished tasks than this are not kept, however young.
 MAX_KEPT: Final = 200
-#: A look at every container, in case an event was lost in spite of all; give or take a tenth.
-_SAFETY_LOOK_S: Final = 300.0
 #: SIGTERM to SIGKILL for containers that belong to no task.
 _ORPHAN_STOP_S: Final = 30
 
@@ -125,7 +123,6 @@ class Worker:
             group.create_task(self._watch())
             group.create_task(self._sweep())
             group.create_task(self._clean())
-            group.create_task(self._look_now_and_then())
 
     def tasks(self) -> tuple[TaskState, ...]:
         """Return what is known of every task, finished ones included."""
@@ -291,7 +288,10 @@ class Worker:
     # ------------------------------------------------------------ the Engine's side
 
     async def _watch(self) -> None:
-        """Hand the Engine's events to the runners they are for."""
+        """Hand the Engine's events to the runners they are for.
+
+        The Engine sends a `resync` every few minutes even if all is well, so that a lost event costs no more than that.
+        """
         async for event in self._engine.events(owner_labels(self._owner)):
             if event.kind == "resync":
                 self._resync()
@@ -309,13 +309,6 @@ class Worker:
         container = event.labels.get(LABEL_CONTAINER, "")
         if runner is not None and any(c.name == container for c in runner.state.containers):
             runner.tell(Observed(container, event))
-
-    async def _look_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(_SAFETY_LOOK_S * self._rng.uniform(0.9, 1.1))
-            for runner in self._runners.values():
-                if not runner.state.over:
-                    runner.tell(Resync())
 
     async def _sweep(self) -> None:
         """Stop and remove containers of ours that belong to no task, after each complete set and resync."""

@@ -251,7 +251,9 @@ async def test_unknown_containers_go_only_after_a_complete_set(host: AgentHost, 
         ContainerPlan(name="other", labels={"homeport.instance": "x"}, body={"Image": "web:1"})
     )
     await engine.start(others)
-    async with host.running():
+    async with host.running() as worker:
+        # Answered once the journal is loaded and the worker does its work.
+        assert [chunk.end async for chunk in worker.logs(logs_request())] == [True]
         listed = engine.count("list")
         engine.resync()
         await turns(50)
@@ -325,6 +327,15 @@ async def test_reports_wait_for_a_session_the_latest_of_each_task(host: AgentHos
         (report,) = await worker.next_reports()
         assert report.status is TaskStatus.STOPPED
         assert [line.event for _, line in report.story][-2:] == ["stopping", "stopped"]
+
+
+async def test_what_is_not_acknowledged_is_sent_again_in_the_next_session(host: AgentHost) -> None:
+    async with host.running() as worker:
+        await host.assign(assignment())
+        first = await host.until_status(TaskStatus.RUNNING)
+        host.stop_collecting()
+        worker.session_began()
+        assert await worker.next_reports() == (first,)
 
 
 async def test_what_is_acknowledged_is_not_sent_again(host: AgentHost) -> None:
