@@ -159,8 +159,11 @@ class FrontDoor:
         service = call.service
         if service is None:
             known = ", ".join(service.signing_name for service in self._services.all)
+            name = _operation_name(call, None)
+            asked = f" (asked for {name:.100})" if name else ""
             raise ApiError(
-                f"Unknown service '{identity.service}': Homeport speaks {known}.", code="UnknownOperationException"
+                f"Unknown service '{identity.service:.100}'{asked}: Homeport speaks {known}.",
+                code="UnknownOperationException",
             )
         if identity.service != service.signing_name:
             raise ApiError(
@@ -198,8 +201,10 @@ class FrontDoor:
         return await result if inspect.isawaitable(result) else result
 
 
-def _operation_name(call: _Call, service: Service) -> str:
-    if service.protocol == "query":
+def _operation_name(call: _Call, service: Service | None) -> str:
+    """Return what the request asks for. Of a service that we don't know, the form tells the protocol."""
+    is_query = call.codec is _QUERY if service is None else service.protocol == "query"
+    if is_query:
         return parse_form(call.body).get("Action", "")
     return call.request.headers.get("X-Amz-Target", "").partition(".")[2]
 

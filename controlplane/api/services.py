@@ -13,7 +13,7 @@ from controlplane.api.registry import HANDLERS, Handler
 __all__ = ["AWS_SERVICES", "HANDLER_MODULES", "HOMEPORT", "Services", "load_handlers", "load_services"]
 
 #: Services with a model in botocore.
-AWS_SERVICES: Final = ("ecs", "ssm", "sts", "secretsmanager", "sqs")
+AWS_SERVICES: Final = ("ecs", "ssm", "sts", "logs", "secretsmanager", "sqs")
 
 #: Our own operations, which ECS has no like of. No model: its handlers check their input themselves.
 HOMEPORT: Final = Service(

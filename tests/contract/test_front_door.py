@@ -147,6 +147,8 @@ def test_an_operation_that_is_not_served_is_named(ecs: Any, server: ApiServer) -
 def test_so_are_those_of_the_other_services(server: ApiServer) -> None:
     code, message = refused(server.client("ssm").get_parameter, Name="x")
     assert (code, "GetParameter" in message) == ("UnsupportedFeatureException", True)
+    code, message = refused(server.client("logs").get_log_events, logGroupName="g", logStreamName="s")
+    assert (code, "GetLogEvents" in message) == ("UnsupportedFeatureException", True)
     code, message = refused(server.client("sts").get_session_token)
     assert (code, "GetSessionToken" in message) == ("UnsupportedFeatureException", True)
 
@@ -167,6 +169,12 @@ def test_an_unknown_query_service_is_refused_in_xml(server: ApiServer) -> None:
     assert answer.status == 400
     assert answer.headers["content-type"] == "text/xml"
     assert b"<Code>UnknownOperationException</Code>" in answer.body
+    assert b"Unknown service 'iam' (asked for ListUsers)" in answer.body
+
+
+def test_an_unknown_json_service_is_named_with_its_operation(server: ApiServer) -> None:
+    code, message = refused(server.client("ecr").get_authorization_token)
+    assert (code, "'ecr' (asked for GetAuthorizationToken)" in message) == ("UnknownOperationException", True)
 
 
 @pytest.mark.parametrize(
