@@ -148,8 +148,8 @@ class Engine(Protocol):
     def events(self, labels: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
         """Yield events of containers with these labels, for ever, reconnecting by itself.
 
-        The first event, and the first after each gap, is `resync`: it is yielded only once the stream is open, so
-        that inspecting after it can miss nothing.
+        The first event, the first after each gap, and one every few minutes in any case, is `resync`: it is yielded
+        only once the stream is open, so that inspecting after it can miss nothing.
         """
         ...
 

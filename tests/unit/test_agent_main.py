@@ -1,5 +1,7 @@
 """`homeport-agent`: what it accepts, and what it says to someone who does not know it."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +105,10 @@ def test_joining_a_server_that_is_not_there_says_so(tmp_path: Path) -> None:
     )
     assert done.exit_code == 1
     assert "Cannot connect to http://127.0.0.1:1" in done.stderr
+
+
+def test_an_agent_host_needs_nothing_of_the_control_plane() -> None:
+    foreign = ("controlplane", "botocore", "boto3", "lark", "sortedcontainers")
+    program = f"import agent.main, sys; print([name for name in {foreign!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
