@@ -1,8 +1,9 @@
 """What every command needs, handed in: the state, the time, chance, and the names of this installation."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from controlplane.scheduling.standing import StandingRankings
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
 from homeport.clock import Clock
@@ -24,10 +25,11 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Handed to every command and reconciler; holds no state of its own."""
+    """Handed to every command and reconciler; holds no state of its own, but for what can be made anew from `state`."""
 
     state: State
     clock: Clock
     random: random.Random
     arns: ArnFactory
     endpoints: Endpoints
+    rankings: StandingRankings = field(default_factory=StandingRankings)

@@ -96,6 +96,8 @@ class Placement(msgspec.Struct, frozen=True):
 
     chosen: tuple[InstanceId, ...]
     refusals: tuple[Refusal, ...]
+    #: How many hosts there were to choose from, those that were refused included.
+    considered: int
 
     def by_reason(self) -> dict[str, int]:
         """Count the refused hosts by reason: what an event sentence is made of."""

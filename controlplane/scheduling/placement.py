@@ -1,11 +1,12 @@
 """Placing: which hosts get the tasks of one demand. Pure: the same arguments give the same answer.
 
 Each host is filtered once and ranked (`controlplane.scheduling.ranking`); after that a task costs a few steps in a
-heap. So the cost grows with hosts + tasks, never with hosts x tasks.
+heap. So the cost grows with hosts + tasks, never with hosts x tasks. A `RankedHosts` can be kept for the next placement
+of an equal demand (`controlplane.scheduling.standing`), which then costs only the hosts that have changed meanwhile.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from controlplane.scheduling.filters import FITNESS, Filter, distinct_instance, first_refusal, fits, member_of
 from controlplane.scheduling.language import parse_query
@@ -13,34 +14,60 @@ from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
 from controlplane.scheduling.ranking import Host, rank
 from homeport.ids import InstanceId
 
-__all__ = ["place"]
+__all__ = ["RankedHosts", "place"]
 
 
-def place(candidates: Sequence[Candidate], demand: Demand, count: int, source: random.Random) -> Placement:
+def place(candidates: Iterable[Candidate], demand: Demand, count: int, source: random.Random) -> Placement:
     """Choose hosts for up to `count` tasks.
 
     Raises QueryError if a memberOf expression can't be understood.
     """
-    check = _Check(demand)
-    ranking = rank(demand.strategy, source)
-    refusals: list[Refusal] = []
+    hosts = RankedHosts(demand, source)
     for candidate in candidates:
-        refusal = check(candidate)
+        hosts.put(candidate)
+    return hosts.choose(count)
+
+
+class RankedHosts:
+    """Hosts, filtered and ranked for one demand. Raises QueryError if a memberOf expression can't be understood."""
+
+    def __init__(self, demand: Demand, source: random.Random) -> None:
+        self._demand = demand
+        self._check = _Check(demand)
+        self._ranking = rank(demand.strategy, source)
+        self._hosts: dict[InstanceId, Host] = {}
+        self._refusals: dict[InstanceId, Refusal] = {}
+
+    def put(self, candidate: Candidate) -> None:
+        """Take in a host, or what has become of it."""
+        instance_id = candidate.id
+        self.drop(instance_id)
+        host = self._hosts[instance_id] = Host(candidate, self._demand, is_open=False)
+        self._add(host)
+
+    def drop(self, instance_id: InstanceId) -> None:
+        """Forget a host (quietly, if it isn't there)."""
+        host = self._hosts.pop(instance_id, None)
+        if host is not None:
+            self._refusals.pop(instance_id, None)
+            self._ranking.remove(host)
+
+    def choose(self, count: int) -> Placement:
+        """Choose hosts for up to `count` tasks. The chosen are ranked as if the tasks were there: `put` them again."""
+        chosen: list[InstanceId] = []
+        while len(chosen) < count and self._ranking.best() is not None:
+            host = self._ranking.take()
+            chosen.append(host.candidate.instance.id)
+            host.load_one_more()
+            self._add(host)
+        return Placement(tuple(chosen), tuple(self._refusals.values()), considered=len(self._hosts))
+
+    def _add(self, host: Host) -> None:
+        refusal = self._check(host.candidate)
         if refusal is not None:
-            refusals.append(refusal)
-        ranking.add(Host(candidate, demand), is_open=refusal is None)
-    chosen: list[InstanceId] = []
-    while len(chosen) < count and ranking.best() is not None:
-        host = ranking.take()
-        chosen.append(host.candidate.instance.id)
-        if len(chosen) == count:
-            break
-        host.load_one_more()
-        refusal = check(host.candidate)
-        if refusal is not None:
-            refusals.append(refusal)
-        ranking.add(host, is_open=refusal is None)
-    return Placement(tuple(chosen), tuple(refusals))
+            self._refusals[host.candidate.instance.id] = refusal
+        host.is_open = refusal is None
+        self._ranking.add(host)
 
 
 class _Check:

@@ -5,13 +5,15 @@ with the fewest tasks, then to the smallest id. A spread over an attribute count
 that the strategies before it left, also those that can't take more, so that zones stay even when one fills up.
 
 The hosts are kept in a tree, one level for each strategy that looks beyond the single host, and a heap at each leaf.
-Adding a host does no more than file it; the order is made when somebody asks for the best.
+Adding a host does no more than file it; the order is made when somebody asks for the best. A host that is removed stays
+in its heap until it surfaces there, or until half of the heap is of that kind.
 """
 
 import heapq
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -24,11 +26,13 @@ __all__ = ["Host", "Key", "Ranking", "rank"]
 class Host:
     """A candidate, and what this placement has put on it so far."""
 
-    __slots__ = ("_copied", "candidate", "demand")
+    __slots__ = ("_copied", "candidate", "demand", "is_open")
 
-    def __init__(self, candidate: Candidate, demand: Demand) -> None:
+    def __init__(self, candidate: Candidate, demand: Demand, *, is_open: bool) -> None:
         self.candidate = candidate
         self.demand = demand
+        #: Whether it can take one more. Set before it is added; a ranking clears it when the host is removed.
+        self.is_open = is_open
         self._copied = False
 
     @property
@@ -57,8 +61,12 @@ Key = tuple[Any, ...]
 class Ranking(Protocol):
     """A set of hosts, some open (can take one more), that knows which of those is next."""
 
-    def add(self, host: Host, *, is_open: bool) -> None:
+    def add(self, host: Host) -> None:
         """File a host: a new one, or one that was taken out and has changed."""
+        ...
+
+    def remove(self, host: Host) -> None:
+        """Forget a host that was added and not taken out since."""
         ...
 
     def best(self) -> Key | None:
@@ -84,27 +92,44 @@ class _Leaf:
 
     def __init__(self, chain: Sequence[Strategy]) -> None:
         self._chain = chain
-        self._heap: list[tuple[Key, Host]] = []
-        self._new: list[tuple[Key, Host]] = []
+        #: (key, a number that no other entry has, host): the number keeps equal keys from comparing hosts.
+        self._heap: list[tuple[Key, int, Host]] = []
+        self._new: list[tuple[Key, int, Host]] = []
+        self._numbers = count()
+        #: Entries of hosts that were removed.
+        self._stale = 0
 
-    def add(self, host: Host, *, is_open: bool) -> None:
-        if is_open:
+    def add(self, host: Host) -> None:
+        if host.is_open:
             scores = [_score(strategy, host) for strategy in self._chain]
-            self._new.append(((*scores, host.candidate.load.tasks, host.candidate.instance.id), host))
+            candidate = host.candidate
+            self._new.append(((*scores, candidate.load.tasks, candidate.instance.id), next(self._numbers), host))
+
+    def remove(self, host: Host) -> None:
+        if host.is_open:
+            host.is_open = False
+            self._stale += 1
 
     def best(self) -> Key | None:
-        if len(self._new) > len(self._heap):
-            self._heap += self._new
-            heapq.heapify(self._heap)
-        else:
-            for entry in self._new:
-                heapq.heappush(self._heap, entry)
-        self._new.clear()
+        self._merge()
+        while self._heap and not self._heap[0][2].is_open:
+            heapq.heappop(self._heap)
+            self._stale -= 1
         return self._heap[0][0] if self._heap else None
 
     def take(self) -> Host:
         self.best()
-        return heapq.heappop(self._heap)[1]
+        return heapq.heappop(self._heap)[2]
+
+    def _merge(self) -> None:
+        if len(self._new) > len(self._heap) or 2 * self._stale > len(self._heap):
+            self._heap = [entry for entry in (*self._heap, *self._new) if entry[2].is_open]
+            heapq.heapify(self._heap)
+            self._stale = 0
+        else:
+            for entry in self._new:
+                heapq.heappush(self._heap, entry)
+        self._new.clear()
 
 
 class _RandomLeaf:
@@ -112,35 +137,45 @@ class _RandomLeaf:
 
     def __init__(self, source: random.Random) -> None:
         self._source = source
+        #: Those that were removed among them, until they are drawn.
         self._hosts: list[Host] = []
         #: Drawn for the next one: its place among other leaves, and its place in the list.
         self._next: tuple[float, int] | None = None
 
-    def add(self, host: Host, *, is_open: bool) -> None:
-        if is_open:
+    def add(self, host: Host) -> None:
+        if host.is_open:
             self._hosts.append(host)
             self._next = None
 
+    def remove(self, host: Host) -> None:
+        host.is_open = False
+        self._next = None
+
     def best(self) -> Key | None:
-        if not self._hosts:
-            return None
-        if self._next is None:
-            self._next = self._source.random(), self._source.randrange(len(self._hosts))
-        return (self._next[0],)
+        while self._next is None and self._hosts:
+            index = self._source.randrange(len(self._hosts))
+            if self._hosts[index].is_open:
+                self._next = self._source.random(), index
+            else:
+                self._pop(index)
+        return None if self._next is None else (self._next[0],)
 
     def take(self) -> Host:
         self.best()
         assert self._next is not None, "only a leaf with hosts is asked for one"
-        index = self._next[1]
+        index, self._next = self._next[1], None
+        return self._pop(index)
+
+    def _pop(self, index: int) -> Host:
         self._hosts[index], self._hosts[-1] = self._hosts[-1], self._hosts[index]
-        self._next = None
         return self._hosts.pop()
 
 
 class _Branch:
     """Hosts split by the value that the first strategy of the chain gives them, each part ordered by the rest.
 
-    The heap has an entry for each state a part has been in; those that aren't true any more are dropped on surfacing.
+    The heap has an entry for each state a part has been in; those that aren't true any more are dropped on surfacing,
+    or when there are too many.
     """
 
     def __init__(self, chain: Sequence[Strategy], source: random.Random) -> None:
@@ -148,21 +183,32 @@ class _Branch:
         self._rest = chain[1:]
         self._source = source
         self._parts: dict[Any, Ranking] = {}
+        #: Under which value each host was filed, and with how many tasks of the group.
+        self._filed: dict[Host, tuple[Any, int]] = {}
+        self._sizes: Counter[Any] = Counter()
         self._group_tasks: Counter[Any] = Counter()
         self._heap: list[tuple[Key, Any]] = []
         #: Values of the parts that have changed since the heap was looked at. A dict, for its order.
         self._changed: dict[Any, None] = {}
 
-    def add(self, host: Host, *, is_open: bool) -> None:
-        value = self._value(host)
+    def add(self, host: Host) -> None:
+        value, group_tasks = self._filed[host] = self._value(host), host.group_tasks
         part = self._parts.get(value)
         if part is None:
             part = self._parts[value] = rank(self._rest, self._source)
-        self._group_tasks[value] += host.group_tasks
-        part.add(host, is_open=is_open)
+        self._sizes[value] += 1
+        self._group_tasks[value] += group_tasks
+        part.add(host)
         self._changed[value] = None
 
+    def remove(self, host: Host) -> None:
+        self._parts[self._filed[host][0]].remove(host)
+        self._unfile(host)
+
     def best(self) -> Key | None:
+        if len(self._heap) > 2 * len(self._parts) + 64:
+            self._heap.clear()
+            self._changed = dict.fromkeys(self._parts)
         for value in self._changed:
             key = self._key(value)
             if key is not None:
@@ -174,11 +220,17 @@ class _Branch:
 
     def take(self) -> Host:
         self.best()
-        value = self._heap[0][1]
-        host = self._parts[value].take()
-        self._group_tasks[value] -= host.group_tasks
-        self._changed[value] = None
+        host = self._parts[self._heap[0][1]].take()
+        self._unfile(host)
         return host
+
+    def _unfile(self, host: Host) -> None:
+        value, group_tasks = self._filed.pop(host)
+        self._group_tasks[value] -= group_tasks
+        self._sizes[value] -= 1
+        if not self._sizes[value]:
+            del self._parts[value], self._sizes[value], self._group_tasks[value]
+        self._changed[value] = None
 
     def _value(self, host: Host) -> Any:
         if self._strategy.by_attribute:
@@ -189,7 +241,8 @@ class _Branch:
         return _score(self._strategy, host)
 
     def _key(self, value: Any) -> Key | None:
-        best = self._parts[value].best()
+        part = self._parts.get(value)
+        best = None if part is None else part.best()
         if best is None:
             return None
         return (self._group_tasks[value] if self._strategy.by_attribute else value, *best)

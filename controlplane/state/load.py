@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 
+from controlplane.state.hostlog import HostLog
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
 from homeport.spec import Protocol, Resources
@@ -49,9 +50,10 @@ _NOTHING = HostLoad()
 
 
 class LoadBook:
-    """instance -> HostLoad."""
+    """instance -> HostLoad. Hosts whose load changes are noted in `log`."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: HostLog) -> None:
+        self._log = log
         self._loads: dict[InstanceId, HostLoad] = {}
 
     def of(self, instance_id: InstanceId) -> HostLoad:
@@ -60,6 +62,8 @@ class LoadBook:
 
     def change(self, old: TaskRecord | None, new: TaskRecord | None) -> None:
         """Follow a change of a task. For `State` alone."""
+        if old is not None and new is not None and _holds(old) == _holds(new):
+            return  # most changes are a task's progress, which moves nothing here
         for record, sign in ((old, -1), (new, 1)):
             if record is None or record.instance_id is None or record.status is TaskStatus.STOPPED:
                 continue
@@ -69,3 +73,10 @@ class LoadBook:
                 load.add_to_group(record.group, sign)
             if not load.tasks:
                 del self._loads[record.instance_id]
+            self._log.note(record.instance_id)
+
+
+def _holds(task: TaskRecord) -> tuple[object, ...]:
+    """What of a task its host's load is made of."""
+    stopped, to_stop = task.status is TaskStatus.STOPPED, task.desired is DesiredStatus.STOPPED
+    return task.instance_id, stopped, to_stop, task.group, task.resources

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from controlplane.state.hostlog import HostLog
 from homeport.ids import InstanceId
 from homeport.protocol import Condition
 
@@ -25,9 +26,10 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresenceBook:
-    """instance -> Presence. `fleet` alone writes."""
+    """instance -> Presence. `fleet` alone writes. Hosts that come, go, or change their health are noted in `log`."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: HostLog) -> None:
+        self._log = log
         self._presence: dict[InstanceId, Presence] = {}
 
     def of(self, instance_id: InstanceId) -> Presence | None:
@@ -45,8 +47,13 @@ class PresenceBook:
 
     def put(self, instance_id: InstanceId, presence: Presence) -> None:
         """Note a host's presence."""
+        before = self._presence.get(instance_id)
         self._presence[instance_id] = presence
+        # A mere heartbeat is no news.
+        if before is None or (before.connected, before.conditions) != (presence.connected, presence.conditions):
+            self._log.note(instance_id)
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drop a host that is gone for good."""
         self._presence.pop(instance_id, None)
+        self._log.note(instance_id)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from controlplane.state.hostlog import HostLog
 from controlplane.state.load import LoadBook
 from controlplane.state.presence import PresenceBook
 from controlplane.state.records import (
@@ -28,7 +29,7 @@ from controlplane.state.sharing import Sharing
 from controlplane.state.table import Table
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch
 from controlplane.store.api import Change, Commit, Journal
-from homeport.ids import TaskId
+from homeport.ids import InstanceId, TaskId
 from homeport.status import TaskStatus
 from homeport.story import StoryLine
 
@@ -75,9 +76,10 @@ class State:
         self.activations: Table[ActivationRecord] = Table()
         self.idempotency: Table[IdempotencyRecord] = Table()
         self.settings: Table[SettingRecord] = Table()
-        self.load = LoadBook()
+        self.host_log = HostLog()
+        self.load = LoadBook(self.host_log)
         self._sharing = Sharing()
-        self.presence = PresenceBook()
+        self.presence = PresenceBook(self.host_log)
         self._tables: dict[str, Table[Any]] = {
             ClusterRecord.kind: self.clusters,
             FamilyRecord.kind: self.families,
@@ -150,6 +152,8 @@ class State:
         old = cast("Record | None", self._tables[kind].replace(key, new))
         if kind == TaskRecord.kind:
             self.load.change(cast("TaskRecord | None", old), cast("TaskRecord | None", new))
+        elif kind == InstanceRecord.kind:
+            self.host_log.note(InstanceId(key))
         return old
 
     def _read(self, kind: str, key: str) -> Record | None:

@@ -21,8 +21,7 @@ from controlplane.api.ecs.views import failure, task_view
 from controlplane.api.errors import ApiError, ConflictException, InvalidParameterException
 from controlplane.api.registry import CALLER, Document, operation
 from controlplane.context import Context
-from controlplane.scheduling.model import Refusal, candidates_of
-from controlplane.scheduling.placement import place
+from controlplane.scheduling.model import Refusal
 from controlplane.state.records import IdempotencyRecord, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import STOPPED_BY_USER, trim
@@ -83,12 +82,11 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
         constraints=request.get("placementConstraints") or (),
         strategy=request.get("placementStrategy") or (),
     )
-    candidates = candidates_of(context.state, launch.cluster)
-    if not candidates:
+    placement = context.rankings.place(context.state, launch.cluster, demand, count, context.random)
+    if not placement.considered:
         raise InvalidParameterException(_NO_INSTANCES)
-    placement = place(candidates, demand, count, context.random)
     strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
-    why = f"chosen by {strategy} among {len(candidates)} hosts"
+    why = f"chosen by {strategy} among {placement.considered} hosts"
     tasks = []
     refusals = list(placement.refusals) if len(placement.chosen) < count else []
     with context.state.transaction() as transaction:
