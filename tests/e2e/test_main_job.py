@@ -103,8 +103,8 @@ def test_the_limits_asked_for_are_the_limits_of_the_container(homeport: Installa
 def test_a_killed_container_comes_back_in_place_under_its_restart_policy(homeport: Installation, busybox: str) -> None:
     policy = {"enabled": True, "restartAttemptPeriod": 60}
     app = {"name": "app", "image": busybox, "command": SLEEP, "restartPolicy": policy}
-    # ECS's shortest period is a minute; the tag lets a container that has run for a second come back.
-    tags = [{"key": "homeport:restart-attempt-period", "value": "1"}]
+    # ECS's shortest period is a minute; the tag lets a container that has run for 4 s come back.
+    tags = [{"key": "homeport:restart-attempt-period", "value": "4"}]
     (arn,) = homeport.run(homeport.register("comes-back", app, tags=tags))
     runtime_id = homeport.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
 
@@ -113,7 +113,7 @@ def test_a_killed_container_comes_back_in_place_under_its_restart_policy(homepor
         return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00")
 
     first = started_at()
-    eventually(lambda: datetime.now(UTC) - first > timedelta(seconds=1.5))
+    eventually(lambda: datetime.now(UTC) - first > timedelta(seconds=4.5))
     homeport.docker("kill", runtime_id)
     eventually(lambda: started_at() > first)
     assert homeport.task(arn)["lastStatus"] == "RUNNING"

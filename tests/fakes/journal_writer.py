@@ -61,8 +61,11 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.limit_bytes, arguments.limit_bytes))
+    status = 0
     try:
         asyncio.run(main(arguments.database))
     except* JournalError as failure:
         sys.stderr.write(f"{failure.exceptions[0]}\n")
-        sys.exit(3)
+        status = 3
+    # Not in the block above: Python before 3.11.4 wraps whatever leaves an `except*`.
+    sys.exit(status)
