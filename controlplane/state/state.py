@@ -7,8 +7,9 @@ What always holds:
  - putting a record that equals the stored one changes nothing (reconciling twice writes nothing, invariant 8).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, cast
 
 from controlplane.state.hostlog import HostLog
@@ -100,26 +101,13 @@ class State:
         """All tables."""
         return tuple(self._tables.values())
 
-    @contextmanager
-    def transaction(self) -> Iterator["Transaction"]:
+    def transaction(self) -> AbstractContextManager["Transaction"]:
         """Change the state atomically. No await inside. If the block raises, the state is as it was before.
 
         A transaction inside another one joins it: it is committed with the outer one, and undone alone if it raises.
         If the journal refuses the commit (JournalError, or ValueError for a record that can't be stored), it is undone.
         """
-        outer = self._open
-        transaction = outer or Transaction(self)
-        savepoint = transaction._savepoint()
-        self._open = transaction
-        try:
-            yield transaction
-            if outer is None:
-                self._commit(transaction)
-        except BaseException:
-            transaction._undo(savepoint)
-            raise
-        finally:
-            self._open = outer
+        return _Scope(self)
 
     async def durable(self, revision: int | None = None) -> None:
         """Return once `revision` (default: the present one) would survive kill -9."""
@@ -167,6 +155,33 @@ class State:
         self.revision = commit.revision
         for watch in tuple(self._watches):
             watch.offer(commit)
+
+
+class _Scope:
+    """The block of a `with state.transaction()`: a class, since each command opens some and a generator costs more."""
+
+    __slots__ = ("_outer", "_savepoint", "_state", "_transaction")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __enter__(self) -> "Transaction":
+        self._outer = self._state._open
+        self._transaction = self._outer or Transaction(self._state)
+        self._savepoint = self._transaction._savepoint()
+        self._state._open = self._transaction
+        return self._transaction
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self._state._open = self._outer
+        if kind is not None:
+            self._transaction._undo(self._savepoint)
+        elif self._outer is None:
+            try:
+                self._state._commit(self._transaction)
+            except BaseException:
+                self._transaction._undo(self._savepoint)
+                raise
 
 
 class Transaction:
