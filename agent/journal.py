@@ -16,19 +16,15 @@ from typing import Final, TypeVar
 import msgspec
 
 from agent.task.model import TaskState
-from homeport.errors import HomeportError
+from homeport.errors import JournalError
 from homeport.ids import TaskId
 
-__all__ = ["Journal", "JournalError"]
+__all__ = ["Journal"]
 
 #: Statements that lead from each schema version to the next; `user_version` counts those done.
 _MIGRATIONS: Final = ("CREATE TABLE task (task_id TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID",)
 
 _T = TypeVar("_T")
-
-
-class JournalError(HomeportError):
-    """The journal can't be read or written. The process must end."""
 
 
 class Journal:

@@ -2,12 +2,10 @@
 
 import asyncio
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 
 from agent.config import (
     DEFAULT_MEMORY_RESERVE_MIB,
@@ -19,38 +17,16 @@ from agent.config import (
     parse_ports,
 )
 from agent.identity import JoinError, join
-from agent.journal import JournalError
 from agent.service import facts_for_joining, serve
 from agent.worker import DEFAULT_CLEANUP_AFTER_S
 from homeport import __version__
-from homeport.daemon import EXIT_CONFIG, configure_logging, run_until_signalled
+from homeport.daemon import EXIT_CONFIG, config_option, configure_logging, run_daemon
 from homeport.datadir import AgentDir
-from homeport.errors import ConfigurationError, leaves
+from homeport.errors import ConfigurationError
 
 __all__ = ["main"]
 
 
-def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Use a TOML file's values as defaults of the flags; flags and environment win."""
-    if path is not None:
-        try:
-            values = {key.replace("-", "_"): value for key, value in tomllib.loads(path.read_text()).items()}
-        except (OSError, ValueError) as error:
-            raise click.BadParameter(f"can't read {path}: {error}") from error
-        unknown = values.keys() - {parameter.name for parameter in context.command.params}
-        if unknown:
-            raise click.BadParameter(f"{path}: unknown setting {', '.join(sorted(unknown))}")
-        context.default_map = values
-    return path
-
-
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    callback=_read_config,
-    is_eager=True,
-    help="TOML file of these settings.",
-)
 _data_dir_option = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -70,7 +46,7 @@ def main() -> None:
 
 
 @main.command("join")
-@_config_option
+@config_option
 @click.option("--server", required=True, metavar="URL", envvar="HOMEPORT_SERVER", help="The control plane.")
 @click.option("--activation-id", required=True, envvar="HOMEPORT_ACTIVATION_ID")
 @click.option("--activation-code", required=True, envvar="HOMEPORT_ACTIVATION_CODE")
@@ -108,7 +84,7 @@ def join_command(**options: Any) -> None:
 
 
 @main.command("run")
-@_config_option
+@config_option
 @_data_dir_option
 @_docker_host_option
 @click.option(
@@ -154,32 +130,21 @@ def join_command(**options: Any) -> None:
 def run_command(**options: Any) -> None:
     """Run the agent until SIGTERM. Containers go on running; the next start takes them over."""
     configure_logging(options["log_level"])
-    status = 0
-    try:
-        config = AgentConfig(
-            data_dir=options["data_dir"],
-            docker_host=options["docker_host"],
-            metrics_listen=parse_address(options["metrics_listen"]),
-            memory_reserve_mib=options["memory_reserve"],
-            cpu_reserve_units=options["cpu_reserve"],
-            reserved_ports=parse_ports(options["reserved_port"]),
-            attributes=parse_attributes(options["attribute"]),
-            availability_zone=options["availability_zone"],
-            cleanup_after_s=options["cleanup_after"],
-        )
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_until_signalled(lambda: serve(config)))
-    except* ConfigurationError as errors:
-        for error in leaves(errors):
-            click.echo(f"homeport-agent: {error}", err=True)
-        status = EXIT_CONFIG
-    except* JournalError as errors:
-        for error in leaves(errors):
-            click.echo(f"homeport-agent: {error}; stopping, so that nothing is done that isn't remembered", err=True)
-        status = 1
-    # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
-    if status:
-        sys.exit(status)
+    run_daemon("homeport-agent", lambda: serve(_config(options)))
+
+
+def _config(options: dict[str, Any]) -> AgentConfig:
+    return AgentConfig(
+        data_dir=options["data_dir"],
+        docker_host=options["docker_host"],
+        metrics_listen=parse_address(options["metrics_listen"]),
+        memory_reserve_mib=options["memory_reserve"],
+        cpu_reserve_units=options["cpu_reserve"],
+        reserved_ports=parse_ports(options["reserved_port"]),
+        attributes=parse_attributes(options["attribute"]),
+        availability_zone=options["availability_zone"],
+        cleanup_after_s=options["cleanup_after"],
+    )
 
 
 if __name__ == "__main__":

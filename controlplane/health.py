@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from controlplane.state.state import State
-from controlplane.store.api import JournalError
+from homeport.errors import JournalError
 
 __all__ = ["health_routes"]
 

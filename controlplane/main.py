@@ -1,13 +1,9 @@
 """`homeport-controlplane`: reads flags, environment and the config file, and runs the daemon."""
 
-import asyncio
-import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 
 from controlplane.app import serve
 from controlplane.config import (
@@ -18,28 +14,12 @@ from controlplane.config import (
     check_region,
     parse_listener,
 )
-from controlplane.store.api import JournalError
 from controlplane.store.commands import backup_command, restore_command
 from homeport import __version__
-from homeport.daemon import EXIT_CONFIG, configure_logging, run_until_signalled
-from homeport.errors import ConfigurationError, leaves
+from homeport.daemon import config_option, configure_logging, run_daemon
+from homeport.errors import ConfigurationError
 
 __all__ = ["main"]
-
-
-def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Use a TOML file's values as defaults of the flags; flags and environment win."""
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as err:
-            raise click.BadParameter(f"can't read {path}: {err}") from err
-        known = {parameter.name for parameter in context.command.params}
-        unknown = {key.replace("-", "_") for key in values} - known
-        if unknown:
-            raise click.BadParameter(f"{path}: unknown setting {', '.join(sorted(unknown))}")
-        context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
-    return path
 
 
 @click.group()
@@ -49,7 +29,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--config", type=click.Path(path_type=Path), callback=_read_config, is_eager=True, help="TOML file.")
+@config_option
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HOMEPORT_DATA_DIR", default="/var/lib/homeport")
 @click.option(
     "--listen", multiple=True, metavar="[SCHEME://]HOST:PORT", envvar="HOMEPORT_LISTEN", help="May be repeated."
@@ -71,22 +51,7 @@ def main() -> None:
 def run(**options: Any) -> None:
     """Serve the ECS API and the agents until SIGTERM."""
     configure_logging(options["log_level"])
-    status = 0
-    try:
-        config = _config(options)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_until_signalled(lambda: serve(config)))
-    except* ConfigurationError as errors:
-        for err in leaves(errors):
-            click.echo(f"homeport-controlplane: {err}", err=True)
-        status = EXIT_CONFIG
-    except* JournalError as errors:
-        for err in leaves(errors):
-            click.echo(f"homeport-controlplane: {err}; stopping, so that nothing is answered that isn't kept", err=True)
-        status = 1
-    # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
-    if status:
-        sys.exit(status)
+    run_daemon("homeport-controlplane", lambda: serve(_config(options)))
 
 
 def _config(options: dict[str, Any]) -> ControlPlaneConfig:

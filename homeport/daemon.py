@@ -1,4 +1,4 @@
-"""The shell both daemons wear: logging, signals, systemd notification, private files. The one room here with I/O."""
+"""The shell both daemons wear: configuration file, logging, signals, systemd, private files. It does I/O."""
 
 import asyncio
 import logging
@@ -6,14 +6,28 @@ import os
 import signal
 import sys
 import tempfile
+import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+import click
 import sdnotify
 import structlog
+import uvloop
 
-__all__ = ["EXIT_CONFIG", "configure_logging", "notify", "run_until_signalled", "watchdog", "write_private"]
+from homeport.errors import ConfigurationError, JournalError, leaves
+
+__all__ = [
+    "EXIT_CONFIG",
+    "config_option",
+    "configure_logging",
+    "notify",
+    "run_daemon",
+    "run_until_signalled",
+    "watchdog",
+    "write_private",
+]
 
 #: Exit status of a daemon whose configuration can't be used (sysexits' EX_CONFIG): systemd must not restart it.
 EXIT_CONFIG: Final = 78
@@ -36,6 +50,52 @@ def configure_logging(level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Use a TOML file's values as defaults of the command's flags; flags and environment win."""
+    if path is not None:
+        try:
+            values = {key.replace("-", "_"): value for key, value in tomllib.loads(path.read_text()).items()}
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"can't read {path}: {error}") from error
+        unknown = values.keys() - {parameter.name for parameter in context.command.params}
+        if unknown:
+            raise click.BadParameter(f"{path}: unknown setting {', '.join(sorted(unknown))}")
+        context.default_map = values
+    return path
+
+
+#: `--config FILE`: a TOML file with the command's own flags as settings.
+config_option: Final = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=_read_config,
+    is_eager=True,
+    help="TOML file of these settings.",
+)
+
+
+def run_daemon(name: str, main: Callable[[], Awaitable[None]]) -> None:
+    """Run a daemon's coroutine in an event loop of its own until it ends or a signal ends it.
+
+    Leaves the process with EXIT_CONFIG after a ConfigurationError and 1 after a JournalError, each told in a line.
+    """
+    status = 0
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_until_signalled(main))
+    except* ConfigurationError as errors:
+        for error in leaves(errors):
+            click.echo(f"{name}: {error}", err=True)
+        status = EXIT_CONFIG
+    except* JournalError as errors:
+        for error in leaves(errors):
+            click.echo(f"{name}: {error}; stopping, so that nothing is said or done that isn't kept", err=True)
+        status = 1
+    # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
+    if status:
+        sys.exit(status)
 
 
 def notify(state: str) -> None:

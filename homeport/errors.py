@@ -4,12 +4,21 @@
      ├── ProtocolError        a peer broke the agent protocol
      ├── IllegalTransition    a task was to be moved along an edge its mover does not own (a bug)
      ├── InvalidArn           a string is not an ARN of the kind asked for
-     └── ConfigurationError   a setting or flag can't be used; its text is shown to the operator
+     ├── ConfigurationError   a setting or flag can't be used; its text is shown to the operator
+     └── JournalError         what must be remembered can't be; the process must end
 
 Answers of the ECS API have a tree of their own in `controlplane.api.errors`, the Engine's in `agent.engine.errors`.
 """
 
-__all__ = ["ConfigurationError", "HomeportError", "IllegalTransition", "InvalidArn", "ProtocolError", "leaves"]
+__all__ = [
+    "ConfigurationError",
+    "HomeportError",
+    "IllegalTransition",
+    "InvalidArn",
+    "JournalError",
+    "ProtocolError",
+    "leaves",
+]
 
 
 class HomeportError(Exception):
@@ -30,6 +39,10 @@ class InvalidArn(HomeportError, ValueError):
 
 class ConfigurationError(HomeportError):
     """A setting can't be used. The text names the setting and says what would be accepted."""
+
+
+class JournalError(HomeportError):
+    """A journal can't be read or written. The process must end: memory must never run ahead of what is durable."""
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -9,11 +9,7 @@ from controlplane.state.records import Record, TaskRecord
 from homeport.ids import TaskId
 from homeport.story import StoryLine
 
-__all__ = ["Change", "Commit", "Journal", "JournalError"]
-
-
-class JournalError(Exception):
-    """The store can't be read or written. The process must end: memory must never run ahead of what is durable."""
+__all__ = ["Change", "Commit", "Journal"]
 
 
 class Change(msgspec.Struct, frozen=True):

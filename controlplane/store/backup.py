@@ -26,7 +26,6 @@ from typing import IO, Final
 
 import msgspec
 
-from controlplane.store.api import JournalError
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import MIGRATIONS, schema_version
 from controlplane.store.sqlite import connect, lock_of, restoring_mark_of
@@ -35,7 +34,7 @@ from homeport import __version__
 from homeport.clock import Clock, SystemClock
 from homeport.daemon import write_private
 from homeport.datadir import ControlPlaneDir
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, JournalError
 
 __all__ = ["Manifest", "backup", "restore", "write_backup"]
 

@@ -13,11 +13,10 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.state.state import State
-from controlplane.store.api import JournalError
 from controlplane.store.backup import Manifest, backup
 from homeport.clock import Clock
 from homeport.datadir import ControlPlaneDir
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, JournalError
 
 __all__ = ["PATH_BACKUP", "REVISION_HEADER", "Authenticator", "backup_routes"]
 

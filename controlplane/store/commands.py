@@ -5,11 +5,10 @@ from pathlib import Path
 
 import click
 
-from controlplane.store.api import JournalError
 from controlplane.store.backup import restore, write_backup
 from homeport.daemon import EXIT_CONFIG
 from homeport.datadir import ControlPlaneDir
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, JournalError
 
 __all__ = ["backup_command", "restore_command"]
 

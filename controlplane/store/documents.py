@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from controlplane.state.records import RECORD_KINDS, Record, TaskRecord
-from controlplane.store.api import JournalError
+from homeport.errors import JournalError
 from homeport.story import StoryLine
 
 __all__ = ["decode_record", "decode_story_line", "decode_task", "encode"]

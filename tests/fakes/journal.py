@@ -13,7 +13,8 @@ import asyncio
 from collections.abc import Iterable
 
 from controlplane.state.records import Record, TaskRecord
-from controlplane.store.api import Commit, JournalError
+from controlplane.store.api import Commit
+from homeport.errors import JournalError
 from homeport.ids import TaskId
 from homeport.story import StoryLine
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from controlplane.state.records import SettingRecord
 from controlplane.state.state import State, load_state
-from controlplane.store.api import JournalError
 from controlplane.store.sqlite import SqliteJournal
+from homeport.errors import JournalError
 from homeport.ids import TaskId
 from homeport.story import StoryLine
 

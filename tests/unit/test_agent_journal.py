@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from agent.journal import Journal, JournalError
+from agent.journal import Journal
 from agent.task.model import TaskState, accepted, settled, tell
+from homeport.errors import JournalError
 from homeport.ids import TaskId
 from tests.fakes.agent_host import assignment, container, depends, health_check, restarts, spec_of
 from tests.fakes.task_world import Driver

@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.state.records import ClusterRecord
 from controlplane.state.state import State, load_state
-from controlplane.store.api import JournalError
+from homeport.errors import JournalError
 from tests.fakes.journal import MemoryJournal
 
 

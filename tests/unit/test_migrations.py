@@ -11,10 +11,9 @@ import pytest
 from controlplane.state.records import RECORD_KINDS, TaskRecord
 from controlplane.state.state import load_state
 from controlplane.state.validate import validate
-from controlplane.store.api import JournalError
 from controlplane.store.migrations import MIGRATIONS, Migration, migrate, rewrite, schema_version
 from controlplane.store.sqlite import SqliteJournal
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, JournalError
 from homeport.ids import TaskId
 from homeport.status import TaskStatus
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import inspect
 
 from controlplane.state.records import RECORD_KINDS, Record
-from controlplane.store.api import JournalError
 from controlplane.store.documents import decode_record, decode_story_line, encode
+from homeport.errors import JournalError
 from homeport.story import StoryLine
 
 NUMBERS = st.integers(-(2**63), 2**64 - 1)

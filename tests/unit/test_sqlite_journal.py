@@ -10,10 +10,9 @@ import pytest
 
 from controlplane.state.records import ClusterRecord, TaskRecord
 from controlplane.state.state import State, load_state
-from controlplane.store.api import JournalError
 from controlplane.store.retention import KEPT_LINES
 from controlplane.store.sqlite import OnCommit, SqliteJournal
-from homeport.errors import ConfigurationError
+from homeport.errors import ConfigurationError, JournalError
 from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, Resources, TaskSpec
 from homeport.story import StoryLine

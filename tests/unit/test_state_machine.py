@@ -14,7 +14,8 @@ from controlplane.state.records import ClusterRecord, InstanceRecord, Record, Ta
 from controlplane.state.state import State, Transaction
 from controlplane.state.validate import validate, validate_commit
 from controlplane.state.watch import Watch
-from controlplane.store.api import Change, Commit, JournalError
+from controlplane.store.api import Change, Commit
+from homeport.errors import JournalError
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import HostFacts
 from homeport.spec import ContainerSpec, Resources, TaskSpec

@@ -7,7 +7,8 @@ import pytest
 
 from controlplane.state.records import ClusterRecord, TaskRecord
 from controlplane.state.state import State
-from controlplane.store.api import Change, JournalError
+from controlplane.store.api import Change
+from homeport.errors import JournalError
 from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, TaskSpec
 from homeport.story import StoryLine
