@@ -29,17 +29,17 @@ class Machine:
     def started(cls, image: str) -> "Iterator[Machine]":
         """Boot one from `image`; gone afterwards. systemd needs its own control groups and the right to mount."""
         name = f"homeport-test-{uuid.uuid4().hex[:8]}"
-        run(
-            "docker", "run", "--detach", "--name", name, "--hostname", name,
-            "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--security-opt=seccomp=unconfined",
-            *_cgroup_options(),
-            "--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec", "--env=container=docker",
-            "--volume=/var/run/docker.sock:/engine/docker.sock",
-            image, "/sbin/init",
-        )  # fmt: skip
         scratch = tempfile.TemporaryDirectory(prefix=f"{name}-")
         machine = cls(name, Path(scratch.name))
         try:
+            run(
+                "docker", "run", "--detach", "--name", name, "--hostname", name,
+                "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--security-opt=seccomp=unconfined",
+                *_cgroup_options(),
+                "--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec", "--env=container=docker",
+                "--volume=/var/run/docker.sock:/engine/docker.sock",
+                image, "/sbin/init",
+            )  # fmt: skip
             eventually(lambda: machine.sh("systemctl is-system-running; true") in ("running", "degraded"))
             # /run is a file system of its own in there, made after the volumes: the socket has to be shown in it.
             machine.sh("ln -s /engine/docker.sock /run/docker.sock")
@@ -111,15 +111,15 @@ class Machine:
             f" --activation-id {activation['ActivationId']} --activation-code {activation['ActivationCode']}"
         )
 
-    def containers(self) -> list[str]:
-        """Return the running containers that this host's agent made."""
+    def containers(self, *options: str) -> list[str]:
+        """Return the running containers that this host's agent made; with `--all`, every one."""
         instance = json.loads(self.sh("cat /var/lib/homeport/agent/identity.json"))["instance_id"]
-        listing = run("docker", "ps", "--quiet", "--no-trunc", f"--filter=label=homeport.instance={instance}")
-        return listing.stdout.split()
+        mine = f"--filter=label=homeport.instance={instance}"
+        return run("docker", "ps", "--quiet", "--no-trunc", mine, *options).stdout.split()
 
     def remove_containers(self) -> None:
-        """Remove what is left of them."""
-        if left := self.containers():
+        """Remove them, and those that have stopped."""
+        if left := self.containers("--all"):
             run("docker", "rm", "--force", *left)
 
 
