@@ -130,6 +130,7 @@ def join_command(**options: Any) -> None:
 def run_command(**options: Any) -> None:
     """Run the agent until SIGTERM. Containers go on running; the next start takes them over."""
     configure_logging(options["log_level"])
+    # On asyncio's own loop: an agent has little to do, and uvloop would take 3 MB and four threads for it.
     run_daemon("homeport-agent", lambda: serve(_config(options)))
 
 

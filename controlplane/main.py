@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 
 from controlplane.app import serve
 from controlplane.config import (
@@ -51,7 +52,7 @@ def main() -> None:
 def run(**options: Any) -> None:
     """Serve the ECS API and the agents until SIGTERM."""
     configure_logging(options["log_level"])
-    run_daemon("homeport-controlplane", lambda: serve(_config(options)))
+    run_daemon("homeport-controlplane", lambda: serve(_config(options)), loop_factory=uvloop.new_event_loop)
 
 
 def _config(options: dict[str, Any]) -> ControlPlaneConfig:

@@ -14,7 +14,6 @@ from typing import Final
 import click
 import sdnotify
 import structlog
-import uvloop
 
 from homeport.errors import ConfigurationError, JournalError, leaves
 
@@ -76,14 +75,20 @@ config_option: Final = click.option(
 )
 
 
-def run_daemon(name: str, main: Callable[[], Awaitable[None]]) -> None:
+def run_daemon(
+    name: str,
+    main: Callable[[], Awaitable[None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run a daemon's coroutine in an event loop of its own until it ends or a signal ends it.
 
     Leaves the process with EXIT_CONFIG after a ConfigurationError and 1 after a JournalError, each told in a line.
+    `loop_factory`: None for asyncio's own loop.
     """
     status = 0
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(run_until_signalled(main))
     except* ConfigurationError as errors:
         for error in leaves(errors):
