@@ -343,12 +343,23 @@ def test_deregistering_makes_it_inactive_once(ecs: Any, server: ApiServer) -> No
         assert ecs.deregister_task_definition(taskDefinition=arn("web:1"))["taskDefinition"] == first
 
 
-@pytest.mark.parametrize(("reference", "text"), [("web", "with its revision"), ("web:2", "does not exist")])
-def test_what_cannot_be_deregistered_is_refused(ecs: Any, server: ApiServer, reference: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("reference", "code", "text"),
+    [
+        ("web", "ClientException", "Revision is missing."),
+        (arn("web"), "ClientException", "Revision is missing."),
+        ("web:x", "InvalidParameterException", "Invalid revision number. Number: x"),
+        ("web:", "InvalidParameterException", "Invalid revision number. Number: "),
+        ("web:2", "ClientException", "The specified task definition does not exist."),
+    ],
+)
+def test_what_cannot_be_deregistered_is_refused(
+    ecs: Any, server: ApiServer, reference: str, code: str, text: str
+) -> None:
     register(ecs)
     with server.unchanged():
-        code, message = refused(ecs.deregister_task_definition, taskDefinition=reference)
-    assert (code, text in message) == ("ClientException", True)
+        found, message = refused(ecs.deregister_task_definition, taskDefinition=reference)
+    assert (found, text in message) == (code, True)
 
 
 def test_only_inactive_revisions_are_deleted(ecs: Any) -> None:
@@ -362,6 +373,7 @@ def test_only_inactive_revisions_are_deleted(ecs: Any) -> None:
     assert [failure["arn"] for failure in answer["failures"]] == [arn("web:2"), "web:9", "web"]
     assert "ACTIVE" in answer["failures"][0]["reason"]
     assert "does not exist" in answer["failures"][1]["reason"]
+    assert "identifier is invalid" in answer["failures"][2]["reason"]
     assert ecs.list_task_definitions(status="DELETE_IN_PROGRESS")["taskDefinitionArns"] == [arn("web:1")]
 
 

@@ -72,8 +72,11 @@ def describe_task_definition(context: Context, request: Document) -> Document:
 def deregister_task_definition(context: Context, request: Document) -> Document:
     """Make a revision INACTIVE; doing it again changes nothing."""
     reference = request["taskDefinition"]
-    if not _names_revision(reference):
-        raise ClientException(f"The task definition must be named with its revision, e.g. '{reference}:1'.")
+    family, colon, revision = reference.rpartition("/")[2].partition(":")
+    if not colon:
+        raise ClientException(f"Revision is missing. Name the task definition with its revision, e.g. '{family}:1'.")
+    if not revision.isdecimal():
+        raise InvalidParameterException(f"Invalid revision number. Number: {revision:.100}")
     record = find_task_definition(context, reference)
     if record is None:
         raise ClientException("The specified task definition does not exist.")
@@ -245,6 +248,11 @@ def _deletion_failure(context: Context, reference: str, record: TaskDefinitionRe
             "arn": arn,
             "reason": "The specified task definition is still in ACTIVE status. Please deregister the target and try"
             " again.",
+        }
+    if not _names_revision(reference):
+        return {
+            "arn": reference,
+            "reason": "The specified task definition identifier is invalid. Specify a valid name or ARN and try again.",
         }
     return {
         "arn": reference,
