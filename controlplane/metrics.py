@@ -119,6 +119,7 @@ class ControlPlaneMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._clock = clock
         self._codes: set[str] = {"200"}
+        self._outcomes: dict[tuple[str, str, str], tuple[CounterMetric, Histogram]] = {}
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -161,11 +162,10 @@ class ControlPlaneMetrics:
             buckets=_START_BUCKETS,
             registry=registry,
         )
-        self._reached = CounterMetric(
+        reached = CounterMetric(
             "homeport_task_transitions", "Tasks that reached a status.", ["status"], registry=registry
         )
-        for status in TaskStatus:
-            self._reached.labels(status.name)
+        self._reached_status = {status: reached.labels(status.name) for status in TaskStatus}
         self._stops = CounterMetric(
             "homeport_task_stops", "Tasks that stopped, by stopCode.", ["code"], registry=registry
         )
@@ -190,8 +190,16 @@ class ControlPlaneMetrics:
                 self._codes.add(code)
             else:
                 code = "other"
-        self._requests.labels(service, operation, code).inc()
-        self._request_seconds.labels(service, operation).observe(seconds)
+        outcome = self._outcomes.get((service, operation, code))
+        if outcome is None:
+            # Finding a series by its labels costs more than counting in it; there are finitely many.
+            outcome = self._outcomes[service, operation, code] = (
+                self._requests.labels(service, operation, code),
+                self._request_seconds.labels(service, operation),
+            )
+        requests, durations = outcome
+        requests.inc()
+        durations.observe(seconds)
 
     def observe_commit(self, seconds: float, commits: int) -> None:
         """Count a batch that the journal has made durable."""
@@ -209,8 +217,9 @@ class ControlPlaneMetrics:
         while True:
             with state.snapshot_and_watch() as watch:
                 try:
-                    async for commit in watch:
-                        self.observe_changes(commit, self._clock.now())
+                    while True:
+                        for commit in await watch.next_batch():
+                            self.observe_changes(commit, self._clock.now())
                 except WatchOverflow:
                     continue  # what was missed isn't counted; the overflow itself is
 
@@ -227,7 +236,7 @@ class ControlPlaneMetrics:
             self._placement.observe(max(0.0, now - new.created_at))
         if old is not None and old.status is new.status:
             return
-        self._reached.labels(new.status.name).inc()
+        self._reached_status[new.status].inc()
         before = TaskStatus.PROVISIONING if old is None else old.status
         if before < TaskStatus.RUNNING <= new.status and new.started_at is not None:
             self._start.observe(max(0.0, new.started_at - new.created_at))

@@ -24,15 +24,14 @@ async def read_body(request: web.Request, *, timeout_s: float = TIMEOUT_S) -> by
         raise _unreadable(f"Content-Encoding '{encoding:.100}' isn't taken")
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large()
-    chunks: list[bytes] = []
-    size = 0
     try:
+        if request.content.is_eof():  # it came along with the headers, as nearly all do
+            body = request.content.read_nowait()
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+            return body
         async with asyncio.timeout(timeout_s):
-            async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise _too_large()
-                chunks.append(chunk)
+            return await _arriving(request)
     except TimeoutError as error:
         raise ApiError(
             f"The request body didn't arrive within {timeout_s:g} seconds.",
@@ -41,6 +40,16 @@ async def read_body(request: web.Request, *, timeout_s: float = TIMEOUT_S) -> by
         ) from error
     except (BadHttpMessage, OSError, web.RequestPayloadError) as error:
         raise _unreadable("it is broken, or the connection was lost") from error
+
+
+async def _arriving(request: web.Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
