@@ -372,11 +372,14 @@ class Worker:
         return None
 
     async def _forget(self, task_id: TaskId) -> None:
-        runner = self._runners[task_id]
+        runner = self._runners.get(task_id)
+        if runner is None:
+            return
         await self._performer.clean_up(runner.state)
+        # From here on nobody finds the runner; what was delivered to it before is confirmed as it ends.
+        self._runners.pop(task_id, None)
         runner.close()
         await self._journal.forget(task_id)
-        del self._runners[task_id]
         self._outbox.drop(task_id)
 
 

@@ -50,8 +50,14 @@ class TaskRunner:
         self._inbox.put_nowait((fact, None))
 
     def deliver(self, fact: Fact | None) -> asyncio.Future[None]:
-        """Put a fact (or none) into the inbox; the future is done once what follows from it is durable."""
+        """Put a fact (or none) into the inbox; the future is done once what follows from it is durable.
+
+        To a closed runner nothing matters any more: the future is done at once.
+        """
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            taken.set_result(None)
+            return taken
         self._inbox.put_nowait((fact, taken))
         return taken
 
@@ -72,6 +78,7 @@ class TaskRunner:
                     for action in step.actions:
                         self._act(group, action)
                     facts = await self._next_facts(step.wake_at)
+                self._drain()
                 self._confirm()
 
     def _confirm(self) -> None:
@@ -106,11 +113,22 @@ class TaskRunner:
     async def _next_facts(self, wake_at: float | None) -> list[Fact]:
         """Wait for a fact, or until `wake_at`; return all facts that are there."""
         delay = None if wake_at is None else max(0.0, wake_at - self._clock.now())
-        found: list[tuple[Fact | None, asyncio.Future[None] | None]] = []
+        first: list[Fact] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                found.append(await self._inbox.get())
+                first = self._sort(await self._inbox.get())
+        return [*first, *self._drain()]
+
+    def _drain(self) -> list[Fact]:
+        """Take all facts that are in the inbox."""
+        facts: list[Fact] = []
         while not self._inbox.empty():
-            found.append(self._inbox.get_nowait())
-        self._taken.extend(taken for _, taken in found if taken is not None)
-        return [fact for fact, _ in found if fact is not None]
+            facts += self._sort(self._inbox.get_nowait())
+        return facts
+
+    def _sort(self, item: tuple[Fact | None, asyncio.Future[None] | None]) -> list[Fact]:
+        """Return an item's fact, if there is one, and note who waits for it to be taken."""
+        fact, taken = item
+        if taken is not None:
+            self._taken.append(taken)
+        return [] if fact is None else [fact]

@@ -135,7 +135,8 @@ def _end_if_essential_ended(state: TaskState, now: float) -> TaskState:
             reason = c.reason or reasons.ESSENTIAL_EXITED
             code = StopCode.ESSENTIAL_CONTAINER_EXITED if state.unrecorded else StopCode.TASK_FAILED_TO_START
             state = stop_task(state, now, reason, code)
-        return tell(state, now, "stopping", f"Stopping the task, since its essential container {c.name} ended")
+        what = "ended" if c.has_run else "did not start"
+        return tell(state, now, "stopping", f"Stopping the task, since its essential container {c.name} {what}")
     if all(c.known is ContainerStatus.STOPPED for c in state.containers):
         state = stop_task(state, now, reasons.ESSENTIAL_EXITED, StopCode.ESSENTIAL_CONTAINER_EXITED)
     return state
