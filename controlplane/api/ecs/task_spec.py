@@ -6,9 +6,11 @@ container port.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from controlplane.api.ecs.extensions import restart_attempt_period_s
 from controlplane.api.ecs.units import cpu_units, memory_mib
@@ -58,6 +60,39 @@ def build_spec(
 
     Raises ClientException for what Homeport can't do, InvalidParameterException for overrides that don't fit.
     """
+    template = (
+        _template(definition, overrides, cluster, group) if overrides else _plain(_Same(definition), cluster, group)
+    )
+    containers = tuple(
+        replace(container, container_arn=arns.container(cluster, task_id, container_id))
+        for container, container_id in zip(template.containers, container_ids, strict=True)
+    )
+    return replace(template, task_arn=arns.task(cluster, task_id), containers=containers)
+
+
+class _Same:
+    """A definition as a key: equal if it is the same object. Records never change, so nothing more need be compared."""
+
+    __slots__ = ("definition",)
+
+    def __init__(self, definition: TaskDefinitionRecord) -> None:
+        self.definition = definition
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.definition is self.definition
+
+    def __hash__(self) -> int:
+        return id(self.definition)
+
+
+@lru_cache(maxsize=256)
+def _plain(same: _Same, cluster: str, group: str) -> TaskSpec:
+    """Make the template of tasks without overrides; most requests ask for one that was made before."""
+    return _template(same.definition, {}, cluster, group)
+
+
+def _template(definition: TaskDefinitionRecord, overrides: Document, cluster: str, group: str) -> TaskSpec:
+    """Make a spec that lacks its ARNs. Raises as `build_spec`."""
     document = definition.document
     check_overrides(document, overrides)
     refuse_unsupported(document, overrides)
@@ -70,16 +105,15 @@ def build_spec(
         _container(
             container,
             by_name.get(container["name"], {}),
-            arn=arns.container(cluster, task_id, container_id),
             host_network=host_network,
             attempt_period_s=attempt_period_s,
         )
-        for container, container_id in zip(document["containerDefinitions"], container_ids, strict=True)
+        for container in document["containerDefinitions"]
     )
     cpu = overrides.get("cpu") or document.get("cpu")
     memory = overrides.get("memory") or document.get("memory")
     spec = TaskSpec(
-        task_arn=arns.task(cluster, task_id),
+        task_arn="",
         cluster=cluster,
         family=definition.family,
         revision=definition.revision,
@@ -119,13 +153,13 @@ def kept_logs(document: Document) -> tuple[str, ...]:
 
 
 def _container(
-    document: Document, override: Document, *, arn: str, host_network: bool, attempt_period_s: int | None
+    document: Document, override: Document, *, host_network: bool, attempt_period_s: int | None
 ) -> ContainerSpec:
     merged = {**document, **{member: value for member, value in override.items() if value is not None}}
     return ContainerSpec(
         name=document["name"],
         image=document["image"],
-        container_arn=arn,
+        container_arn="",
         command=_words(override.get("command") or document.get("command")),
         entry_point=_words(document.get("entryPoint")),
         environment=_pairs(document.get("environment")) | _pairs(override.get("environment")),
