@@ -137,6 +137,8 @@ class FakeEngine:
         self.registry: set[str] | None = None if registry is None else set(registry)
         self.volumes: dict[str, FakeVolume] = {}
         self.calls: list[Call] = []
+        #: How often each container's process was really started, by id.
+        self.starts: dict[str, int] = {}
         #: Container names (of the task definition) that ignore the stop signal and need SIGKILL (exit code 137).
         self.stubborn: set[str] = set()
         #: Exit code a container ends with when asked to stop; default 143, as of a process that SIGTERM kills.
@@ -310,6 +312,7 @@ class FakeEngine:
             if record.facts.state == "running":
                 return
             bindings = self._bind(record.plan)
+            self.starts[container_id] = self.starts.get(container_id, 0) + 1
             record.stopped = asyncio.Event()
             record.facts = msgspec.structs.replace(
                 record.facts,

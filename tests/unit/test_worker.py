@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,42 @@ async def test_killed_while_a_verb_is_under_way(host: AgentHost, engine: FakeEng
         running = await host.until_status(TaskStatus.RUNNING)
     assert len(engine.containers()) == 1
     assert running.containers[0].restart_count == 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_killed_at_any_moment_again_and_again(host: AgentHost, engine: FakeEngine, seed: int) -> None:
+    """Three tasks come up, end and are reported through any number of agents: none lost, none run twice."""
+    rng = random.Random(seed)
+    names = ["t1", "t2", "t3"]
+    engine.delays = dict.fromkeys(("image", "create", "start", "inspect", "stop"), 0.001)
+
+    async def lives(*, exits: bool) -> None:
+        """Several short-lived agents, one after the other."""
+        for _ in range(4):
+            async with host.running() as worker:
+                await asyncio.sleep(rng.uniform(0.0, 0.02))
+                if exits:
+                    for facts in engine.containers():
+                        if facts.state == "running" and rng.random() < 0.3:
+                            engine.exit(facts.container_id, 5)
+                if rng.random() < 0.5:
+                    worker.session_began()
+
+    async with host.running():
+        await host.assign(*(assignment(task_id=name) for name in names))
+    await lives(exits=False)
+    async with host.running():
+        for name in names:
+            await host.until_status(TaskStatus.RUNNING, task_id=name)
+    await lives(exits=True)
+    for facts in engine.containers():
+        if facts.state == "running":
+            engine.exit(facts.container_id, 5)
+    async with host.running():
+        ends = [await host.until_status(TaskStatus.STOPPED, task_id=name) for name in names]
+    assert [report.containers[0].exit_code for report in ends] == [5, 5, 5]
+    assert len(engine.containers()) == 3
+    assert engine.starts == dict.fromkeys((facts.container_id for facts in engine.containers()), 1)
 
 
 async def test_killed_after_the_exit_was_seen_and_before_it_was_reported(host: AgentHost, engine: FakeEngine) -> None:
