@@ -10,7 +10,7 @@ What always holds:
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from controlplane.state.hostlog import HostLog
 from controlplane.state.load import LoadBook
@@ -31,7 +31,7 @@ from controlplane.state.table import Table
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch
 from controlplane.store.api import Change, Commit, Journal
 from homeport.ids import InstanceId, TaskId
-from homeport.status import TaskStatus
+from homeport.status import DesiredStatus, TaskStatus
 from homeport.story import StoryLine
 
 __all__ = ["State", "Transaction", "load_state", "phase"]
@@ -44,6 +44,38 @@ def phase(task: TaskRecord) -> str:
     return "running" if task.status >= TaskStatus.RUNNING else "pending"
 
 
+class _TaskIndexes(NamedTuple):
+    """Under which value a task is filed in each index."""
+
+    instance: InstanceId | None
+    cluster_family: tuple[str, str]
+    cluster_group: tuple[str, str]
+    cluster_started_by: tuple[str, str] | None
+    cluster_desired: tuple[str, DesiredStatus]
+    cluster_phase: tuple[str, str]
+    instance_phase: tuple[InstanceId | None, str]
+    phase: str
+    # Only counted:
+    status_desired: tuple[TaskStatus, DesiredStatus]
+    cluster_phase_launch_type: tuple[str, str, str]
+
+
+def _file_task(task: TaskRecord) -> _TaskIndexes:
+    cluster, instance_id, its_phase = task.cluster, task.instance_id, phase(task)
+    return _TaskIndexes(
+        instance=instance_id,
+        cluster_family=(cluster, task.spec.family),
+        cluster_group=(cluster, task.group),
+        cluster_started_by=(cluster, task.started_by) if task.started_by else None,
+        cluster_desired=(cluster, task.desired),
+        cluster_phase=(cluster, its_phase),
+        instance_phase=(instance_id, its_phase),
+        phase=its_phase,
+        status_desired=(task.status, task.desired),
+        cluster_phase_launch_type=(cluster, its_phase, task.launch_type),
+    )
+
+
 class State:
     """All tables. Read freely; write inside `transaction()`."""
 
@@ -53,26 +85,13 @@ class State:
         self.clusters: Table[ClusterRecord] = Table()
         self.families: Table[FamilyRecord] = Table()
         self.task_definitions: Table[TaskDefinitionRecord] = Table(
-            family=lambda r: r.family, status=lambda r: r.status, family_status=lambda r: (r.family, r.status)
+            lambda r: (r.family, r.status, (r.family, r.status)), ("family", "status", "family_status")
         )
         self.instances: Table[InstanceRecord] = Table(
-            cluster=lambda r: r.cluster,
-            cluster_status=lambda r: (r.cluster, r.status),
-            public_key=lambda r: r.public_key,
+            lambda r: (r.cluster, (r.cluster, r.status), r.public_key), ("cluster", "cluster_status", "public_key")
         )
         self.tasks: Table[TaskRecord] = Table(
-            {
-                "status_desired": lambda r: (r.status, r.desired),
-                "cluster_phase_launch_type": lambda r: (r.cluster, phase(r), r.launch_type),
-            },
-            instance=lambda r: r.instance_id,
-            cluster_family=lambda r: (r.cluster, r.spec.family),
-            cluster_group=lambda r: (r.cluster, r.group),
-            cluster_started_by=lambda r: (r.cluster, r.started_by) if r.started_by else None,
-            cluster_desired=lambda r: (r.cluster, r.desired),
-            cluster_phase=lambda r: (r.cluster, phase(r)),
-            instance_phase=lambda r: (r.instance_id, phase(r)),
-            phase=phase,
+            _file_task, _TaskIndexes._fields, tallies=("status_desired", "cluster_phase_launch_type")
         )
         self.activations: Table[ActivationRecord] = Table()
         self.idempotency: Table[IdempotencyRecord] = Table()
