@@ -95,8 +95,9 @@ def _settle(state: TaskState, now: float) -> tuple[TaskState, list[Action]]:
         )
         state = stop_task(tell(state, now, "failed", reason), now, reason, StopCode.TASK_FAILED_TO_START)
     if not state.stopping:
-        state = _end_dead_ends(state, now)
         state = _end_if_essential_ended(state, now)
+    if not state.stopping:
+        state = _end_if_essential_ended(_end_dead_ends(state, now), now)
     if state.unrecorded and all(c.known >= ContainerStatus.RUNNING for c in state.containers):
         # What runs is adopted, what doesn't is lost: from here on it is a task like any other.
         state = replace(state, unrecorded=False)

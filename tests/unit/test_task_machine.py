@@ -332,9 +332,16 @@ class TaskLife(RuleBasedStateMachine):
 
 
 def _end(state: TaskState) -> object:
-    """What must not depend on when the agent was killed."""
+    """What must not depend on when the agent was killed.
+
+    Of a container that never ran only that: whether it counts as stopped with its task, or a moment before, since what
+    it depends on can't be had, is a matter of which fact came first.
+    """
     report = report_of(replace(state, seq=0, story=()))
-    containers = tuple((c.name, c.status, c.exit_code, c.reason, c.restart_count) for c in report.containers)
+    containers = tuple(
+        (c.name, c.status, c.exit_code, c.reason, c.restart_count) if c.started_at is not None else (c.name, c.status)
+        for c in report.containers
+    )
     return report.status, report.stop_code, report.stopped_reason, containers
 
 
