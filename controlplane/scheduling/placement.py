@@ -53,13 +53,16 @@ class RankedHosts:
             self._ranking.remove(host)
 
     def choose(self, count: int) -> Placement:
-        """Choose hosts for up to `count` tasks. The chosen are ranked as if the tasks were there: `put` them again."""
+        """Choose hosts for up to `count` tasks. Afterwards `put` the chosen again: their rank is wrong."""
         chosen: list[InstanceId] = []
         while len(chosen) < count and self._ranking.best() is not None:
             host = self._ranking.take()
             chosen.append(host.candidate.instance.id)
-            host.load_one_more()
-            self._add(host)
+            if len(chosen) < count:
+                host.load_one_more()
+                self._add(host)
+            else:
+                self._ranking.add(host)  # as it was: whether the tasks are really put there, nobody knows yet
         return Placement(tuple(chosen), tuple(self._refusals.values()), considered=len(self._hosts))
 
     def _add(self, host: Host) -> None:
