@@ -133,6 +133,30 @@ def test_overrides_reach_the_spec_and_are_echoed(
     assert (task["overrides"]["cpu"], task["overrides"]["memory"]) == ("512", "1 GB")
 
 
+def test_a_form_with_nothing_filled_in_overrides_nothing(
+    ecs: Any, fleet: Fleet, host: str, register: Callable[..., str]
+) -> None:
+    """As `aws ecs run-task --generate-cli-skeleton` prints it, less what must be named."""
+    register(containers=[{**WEB, "command": ["c"], "memoryReservation": 32}])
+    override = {
+        "name": "web",
+        "command": [],
+        "environment": [],
+        "environmentFiles": [],
+        "memory": 0,
+        "memoryReservation": 0,
+        "resourceRequirements": [],
+    }
+    empty = {"cpu": "", "memory": "", "executionRoleArn": "", "taskRoleArn": "", "inferenceAcceleratorOverrides": []}
+    names = ("capacityProviderStrategy", "placementConstraints", "placementStrategy", "tags", "volumeConfigurations")
+    lists: dict[str, Any] = {name: [] for name in names}
+    texts = dict.fromkeys(("group", "startedBy", "platformVersion", "referenceId", "clientToken"), "")
+    task = run(ecs, overrides={"containerOverrides": [override], **empty}, **lists, **texts)
+    [container] = fleet.record(task["taskArn"]).spec.containers
+    assert (container.command, container.memory_mib, container.memory_reservation_mib) == (("c",), 64, 32)
+    assert (task["group"], task["launchType"]) == ("family:web", "EC2")
+
+
 def test_the_default_spreads_tasks_over_hosts(ecs: Any, fleet: Fleet, register: Callable[..., str]) -> None:
     hosts = {fleet.add_host(f"host-{n}") for n in range(3)}
     register()

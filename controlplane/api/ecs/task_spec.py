@@ -42,6 +42,7 @@ Document = Mapping[str, Any]
 _MAX_OVERRIDES_LENGTH: Final = 8192
 #: The least memory of a container, in MiB: Docker's.
 _MIN_MEMORY_MIB: Final = 6
+_MEMORY_LIMITS: Final = ("memory", "memoryReservation")
 #: CloudWatch Logs. The Engine's own driver for it needs AWS, so the output is kept on the host instead (`kept_logs`).
 _AWSLOGS: Final = "awslogs"
 
@@ -155,7 +156,8 @@ def kept_logs(document: Document) -> tuple[str, ...]:
 def _container(
     document: Document, override: Document, *, host_network: bool, attempt_period_s: int | None
 ) -> ContainerSpec:
-    merged = {**document, **{member: value for member, value in override.items() if value is not None}}
+    # An override of 0 MiB overrides nothing: forms that tools print for people to fill in have zeros everywhere.
+    limits = {**document, **{name: override[name] for name in _MEMORY_LIMITS if override.get(name)}}
     return ContainerSpec(
         name=document["name"],
         image=document["image"],
@@ -165,9 +167,9 @@ def _container(
         environment=_pairs(document.get("environment")) | _pairs(override.get("environment")),
         user=document.get("user") or None,
         working_directory=document.get("workingDirectory") or None,
-        cpu_units=merged.get("cpu") or 0,
-        memory_mib=merged.get("memory") or None,
-        memory_reservation_mib=merged.get("memoryReservation") or None,
+        cpu_units=override.get("cpu", document.get("cpu")) or 0,
+        memory_mib=limits.get("memory") or None,
+        memory_reservation_mib=limits.get("memoryReservation") or None,
         ports=tuple(_port(mapping, host_network=host_network) for mapping in document.get("portMappings") or ()),
         mounts=tuple(
             Mount(
