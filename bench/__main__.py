@@ -16,6 +16,7 @@ import click
 from bench.api import api
 from bench.common import Json, machine
 from bench.containers import restart_after_death, start_twenty
+from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
 from tests.e2e.harness import Installation, installation
@@ -42,6 +43,11 @@ def _api() -> Json:
         return api(homeport)
 
 
+def _fleet() -> Json:
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory, installation(Path(directory)) as homeport:
+        return fleet(homeport)
+
+
 def _journal() -> Json:
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
         return journal(Path(directory))
@@ -53,6 +59,7 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
     "api": _api,
     "journal": _journal,
+    "fleet": _fleet,
 }
 
 

@@ -22,6 +22,10 @@ T = TypeVar("T")
 __all__ = ["Daemon", "Installation", "eventually"]
 
 
+#: What one activation can register, as in SSM.
+_MAX_REGISTRATIONS = 1000
+
+
 def eventually(check: Callable[[], T], *, within_s: float = 30.0, every_s: float = 0.05) -> T:
     """Return the first truthy result of `check`; fail with the last one after `within_s` seconds."""
     deadline = time.monotonic() + within_s
@@ -178,15 +182,20 @@ class Installation:
             eventually(connected)
         return daemon
 
-    def simulate_hosts(self, count: int) -> None:
+    def simulate_hosts(self, count: int) -> Daemon:
         """Start hosts that speak the protocol and run nothing, in one process; wait until all are connected."""
-        activation = self.client("ssm").create_activation(IamRole="homeport", RegistrationLimit=count)
+        ssm = self.client("ssm")
+        activations = [
+            ssm.create_activation(IamRole="homeport", RegistrationLimit=min(count, _MAX_REGISTRATIONS))
+            for _ in range(-(-count // _MAX_REGISTRATIONS))
+        ]
         hosts = self.spawn(
             "hosts",
-            *(sys.executable, "-m", "tests.fakes.hosts", self.endpoint["local_url"]),
-            *(activation["ActivationId"], activation["ActivationCode"], str(count)),
+            *(sys.executable, "-m", "tests.fakes.hosts", self.endpoint["local_url"], str(count)),
+            *(each[member] for each in activations for member in ("ActivationId", "ActivationCode")),
         )
         eventually(lambda: "connected" in hosts.output(), within_s=60)
+        return hosts
 
     def instance_id(self, name: str = "agent") -> str:
         identity = json.loads((self.directory / name / "agent/identity.json").read_text())
