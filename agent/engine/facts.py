@@ -93,6 +93,11 @@ def container_facts(document: Mapping[str, Any]) -> ContainerFacts:
     status = state["Status"]
     over = status in ("exited", "dead")
     health = state.get("Health")
+    started_at = parse_time(state.get("StartedAt") or "")
+    finished_at = parse_time(state.get("FinishedAt") or "") if over else None
+    if started_at is not None and finished_at is not None:
+        # Docker writes down the start of a short run when it is over, some milliseconds behind its end.
+        finished_at = max(started_at, finished_at)
     return ContainerFacts(
         container_id=document["Id"],
         name=str(document["Name"]).removeprefix("/"),
@@ -101,8 +106,8 @@ def container_facts(document: Mapping[str, Any]) -> ContainerFacts:
         exit_code=state["ExitCode"] if over else None,
         oom_killed=over and bool(state.get("OOMKilled")) and state["ExitCode"] not in _NOT_BY_OOM,
         error=state.get("Error") or "",
-        started_at=parse_time(state.get("StartedAt") or ""),
-        finished_at=parse_time(state.get("FinishedAt") or "") if over else None,
+        started_at=started_at,
+        finished_at=finished_at,
         health=_HEALTH.get(health["Status"]) if health else None,
         health_output=_health_output(health) if health else "",
         bindings=_bindings((document.get("NetworkSettings") or {}).get("Ports") or {}),

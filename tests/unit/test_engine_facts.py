@@ -42,8 +42,16 @@ def test_times(text: str, expected: float | None) -> None:
 )
 def test_an_exit_code_is_that_of_a_run_that_is_over(status: str, exit_code: int | None, finished: float | None) -> None:
     # After a restart in place Docker still tells the end of the run before.
-    found = facts.container_facts(inspected({"Status": status, "ExitCode": 3, "FinishedAt": "1970-01-01T00:00:10Z"}))
+    ended = {"StartedAt": "1970-01-01T00:00:01Z", "FinishedAt": "1970-01-01T00:00:10Z"}
+    found = facts.container_facts(inspected({"Status": status, "ExitCode": 3, **ended}))
     assert (found.exit_code, found.finished_at) == (exit_code, finished)
+
+
+def test_a_run_never_ends_before_it_began() -> None:
+    """As Docker 20.10 tells of a run that is over at once."""
+    times = {"StartedAt": "1970-01-01T00:00:10.002Z", "FinishedAt": "1970-01-01T00:00:10Z"}
+    found = facts.container_facts(inspected({"Status": "exited", "ExitCode": 0, **times}))
+    assert (found.started_at, found.finished_at) == (10.002, 10.002)
 
 
 @pytest.mark.parametrize(
