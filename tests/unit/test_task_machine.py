@@ -50,7 +50,10 @@ _CONDITIONS: st.SearchStrategy[Literal["START", "COMPLETE", "SUCCESS", "HEALTHY"
     ["START", "COMPLETE", "SUCCESS", "HEALTHY"]
 )
 _ACTIONS: st.SearchStrategy[type[Action]] = st.sampled_from([Ensure, Pull, Create, Start, Start, Stop, Inspect])
-_KINDS: st.SearchStrategy[FailureKind] = st.sampled_from(["unavailable", "timeout", "missing", "rejected"])
+_BEGINNINGS = st.sampled_from([DesiredStatus.RUNNING, DesiredStatus.RUNNING, DesiredStatus.PENDING])
+_KINDS: st.SearchStrategy[FailureKind] = st.sampled_from(
+    ["unavailable", "unavailable", "timeout", "timeout", "missing", "rejected"]
+)
 
 
 @st.composite
@@ -84,7 +87,7 @@ def specs(draw: st.DrawFn) -> TaskSpec:
 class TaskLife(RuleBasedStateMachine):
     """See the module."""
 
-    @initialize(spec=specs(), desired=st.sampled_from([DesiredStatus.PENDING, DesiredStatus.RUNNING]))
+    @initialize(spec=specs(), desired=_BEGINNINGS)
     def begin(self, spec: TaskSpec, desired: DesiredStatus) -> None:
         self.now = 1000.0
         self.world = World()
@@ -93,6 +96,13 @@ class TaskLife(RuleBasedStateMachine):
         self.state = accepted(assignment(spec, desired=desired), {c.name: c.name for c in spec.containers}, self.now)
         self.journal = settled(self.state)
         self.turn()
+
+    @precondition(lambda self: self.state.over)
+    @rule(spec=specs(), desired=_BEGINNINGS)
+    def begin_another(self, spec: TaskSpec, desired: DesiredStatus) -> None:
+        """A task that is over has little left to happen to it."""
+        self.teardown()
+        self.begin(spec, desired)
 
     # ------------------------------------------------------------ as the runner does
 
@@ -173,7 +183,7 @@ class TaskLife(RuleBasedStateMachine):
         self.turn(fact, crash=crash)
 
     @precondition(lambda self: self.flying)
-    @rule(count=st.integers(1, 20))
+    @rule(count=st.sampled_from([1, 2, 5, 20]))
     def go_well(self, count: int) -> None:
         """Let things go well for a while: how most tasks spend their lives."""
         for _ in range(count):
@@ -196,7 +206,7 @@ class TaskLife(RuleBasedStateMachine):
             self.turn(fact)
         return None
 
-    @rule(what=_ACTIONS, kind=_KINDS, effect=st.booleans(), then_stop=st.booleans())
+    @rule(what=_ACTIONS, kind=_KINDS, effect=st.booleans(), then_stop=st.sampled_from([False, False, True]))
     def fail(self, what: type[Action], kind: FailureKind, effect: bool, then_stop: bool) -> None:
         action = self.until(what)
         if action is None:
@@ -256,7 +266,7 @@ class TaskLife(RuleBasedStateMachine):
         self.now += seconds
         self.turn()
 
-    @rule(desired=st.sampled_from([DesiredStatus.RUNNING, DesiredStatus.STOPPED]))
+    @rule(desired=st.sampled_from([DesiredStatus.RUNNING, DesiredStatus.RUNNING, DesiredStatus.STOPPED]))
     def want(self, desired: DesiredStatus) -> None:
         self.turn(Wanted(desired, "asked"))
 
@@ -347,5 +357,5 @@ def _end(state: TaskState) -> object:
 
 TestTaskLife = TaskLife.TestCase
 TestTaskLife.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[Check.too_slow]
+    max_examples=250, stateful_step_count=30, deadline=None, suppress_health_check=[Check.too_slow]
 )
