@@ -159,6 +159,7 @@ def test_list_tasks_filters(ecs: Any, fleet: Fleet, register: Callable[..., str]
     assert listed(startedBy="me", family="db") == {"c"}
     assert listed(containerInstance=one, family="web", launchType="EC2") == {"a"}
     assert listed(launchType="FARGATE") == {"d"}
+    assert listed(daemonName="nothing") == set()
     assert listed(desiredStatus="STOPPED") == listed(desiredStatus="PENDING") == set()
     ecs.stop_task(task=fargate)
     assert listed() == {"a", "b", "c"}

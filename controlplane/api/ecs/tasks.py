@@ -236,6 +236,7 @@ def list_tasks(context: Context, request: Document) -> Document:
         "containerInstance": lambda task: instance is not None and task.instance_id == instance.id,
         "serviceName": lambda task: task.group == _group_of(request["serviceName"]),
         "startedBy": lambda task: task.started_by == request["startedBy"],
+        "daemonName": lambda _: False,  # no daemon starts tasks here
         "family": lambda task: task.spec.family == request["family"],
         "launchType": lambda task: task.launch_type == request["launchType"],
     }
