@@ -67,12 +67,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             cleanup_after_s=config.cleanup_after_s,
         )
         await host.start()
-        if problem := _engine_problem(monitor):
-            _log.warning(
-                "The Docker Engine doesn't answer; trying on. Is it running, and may this user reach it?",
-                docker_host=engine.docker_host,
-                problem=problem,
-            )
+        _warn_if_docker_is_away(engine, monitor)
         uplink = Uplink(
             identity, worker, clock=clock, random=source, on_connected=lambda connected: _status(metrics, connected)
         )
@@ -83,16 +78,8 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             unwell=lambda: _engine_problem(monitor),
         )
         async with _serving(application, listening), asyncio.TaskGroup() as loops:
-            running = [
-                loops.create_task(work, name=name)
-                for name, work in (
-                    ("journal", journal.run()),
-                    ("worker", worker.run()),
-                    ("monitor", monitor.run()),
-                    ("host", host.run()),
-                    ("watchdog", watchdog()),
-                )
-            ]
+            works = (journal.run(), worker.run(), monitor.run(), host.run(), watchdog())
+            running = [loops.create_task(work) for work in works]
             notify("READY=1")
             _log.info("ready", version=__version__, instance=identity.instance_id, docker_host=engine.docker_host)
             await uplink.run()
@@ -122,6 +109,15 @@ def _identity(config: AgentConfig, directory: AgentDir) -> Identity:
             f" --data-dir {config.data_dir}"
         )
     return identity
+
+
+def _warn_if_docker_is_away(engine: DockerEngine, monitor: HostMonitor) -> None:
+    if problem := _engine_problem(monitor):
+        _log.warning(
+            "The Docker Engine doesn't answer; trying on. Is it running, and may this user reach it?",
+            docker_host=engine.docker_host,
+            problem=problem,
+        )
 
 
 def _engine_problem(monitor: HostMonitor) -> str:
