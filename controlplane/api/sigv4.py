@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -36,8 +36,7 @@ _EMPTY_HASH: Final = hashlib.sha256(b"").hexdigest()
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who signed, and for which region and service."""
 
     access_key_id: str
@@ -45,8 +44,7 @@ class Identity:
     service: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedRequest:
+class SignedRequest(NamedTuple):
     """What of an HTTP request is signed. `path` and `query` as they came, still percent-encoded."""
 
     method: str
@@ -58,8 +56,7 @@ class SignedRequest:
     secure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Authorization:
+class _Authorization(NamedTuple):
     """The Authorization header taken apart."""
 
     access_key_id: str
@@ -106,7 +103,7 @@ class Verifier:
             )
         )
         key = _signing_key(secret, authorization.date, authorization.region, authorization.service)
-        expected = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        expected = hmac.digest(key, text.encode(), "sha256").hex()
         if not hmac.compare_digest(expected.encode(), authorization.signature.encode("utf-8", "surrogateescape")):
             raise names.error(
                 "bad_signature",
