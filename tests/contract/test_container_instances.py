@@ -157,6 +157,9 @@ def test_deregister_refuses_while_tasks_run_unless_forced(
     task = ecs.describe_tasks(tasks=[task_arn])["tasks"][0]
     assert (task["lastStatus"], task["desiredStatus"]) == ("STOPPED", "STOPPED")
     assert task["stoppedReason"] == "Container instance deregistration forced by user"
+    [container] = task["containers"]
+    assert container["lastStatus"] == "STOPPED", "though its host never reported it"
+    assert "exitCode" not in container
     described = ecs.describe_container_instances(containerInstances=[host])["containerInstances"][0]
     assert described["status"] == "INACTIVE"
     wanted = ("InvalidParameterException", "The referenced container instance was not found.")

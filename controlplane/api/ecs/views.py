@@ -9,7 +9,7 @@ from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport.protocol import ContainerReport, NetworkBinding
 from homeport.spec import ContainerSpec, Resources
-from homeport.status import ContainerStatus, HealthStatus
+from homeport.status import ContainerStatus, HealthStatus, TaskStatus
 
 __all__ = ["failure", "instance_view", "task_view"]
 
@@ -120,7 +120,9 @@ def _containers(task: TaskRecord) -> list[Document]:
 
 
 def _container(task: TaskRecord, spec: ContainerSpec, report: ContainerReport | None) -> Document:
-    status = ContainerStatus.PENDING if report is None else report.status
+    # Of a task that was given up before its host said anything, no container runs any more.
+    unheard = ContainerStatus.STOPPED if task.status is TaskStatus.STOPPED else ContainerStatus.PENDING
+    status = unheard if report is None else report.status
     health = HealthStatus.UNKNOWN if report is None else report.health or HealthStatus.UNKNOWN
     view: Document = {
         "containerArn": spec.container_arn,
