@@ -81,6 +81,30 @@ def test_the_tasks_health_is_that_of_its_essential_containers(
         assert (task["healthStatus"], task["containers"][0]["healthStatus"]) == (health, health)
 
 
+@pytest.mark.parametrize("off", [-3600.0, -0.5])
+def test_a_host_whose_clock_is_behind_does_not_turn_time_back(
+    ecs: Any, server: ApiServer, fleet: Fleet, host: str, register: Callable[..., str], off: float
+) -> None:
+    register()
+    arn = run(ecs)["taskArn"]
+    there = server.clock.now() + off
+    container = ContainerReport(name="web", status=ContainerStatus.RUNNING)
+    fleet.report(
+        arn, TaskStatus.RUNNING, [container], pull_started_at=there, pull_stopped_at=there + 0.1, started_at=there + 0.2
+    )
+    ecs.stop_task(task=arn)
+    ended = replace(container, status=ContainerStatus.STOPPED, exit_code=0)
+    fleet.report(arn, TaskStatus.STOPPED, [ended], execution_stopped_at=there + 0.3, stopped_at=there + 0.4)
+    task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
+    for path in (
+        ("createdAt", "pullStartedAt", "pullStoppedAt"),
+        ("createdAt", "startedAt", "executionStoppedAt", "stoppedAt"),
+        ("createdAt", "stoppingAt", "stoppedAt"),
+    ):
+        moments = [task[name] for name in path]
+        assert moments == sorted(moments)
+
+
 # ---------------------------------------------------------------- StopTask
 
 

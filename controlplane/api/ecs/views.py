@@ -74,18 +74,33 @@ def _placed(context: Context, task: TaskRecord, attributes: dict[str, str]) -> D
 def _told(task: TaskRecord) -> Document:
     """Members that are left out while they have no value."""
     members = {
-        "pullStartedAt": task.pull_started_at,
-        "pullStoppedAt": task.pull_stopped_at,
-        "startedAt": task.started_at,
+        **_moments(task),
         "startedBy": task.started_by or None,
         "capacityProviderName": task.capacity_provider or None,
-        "stoppingAt": task.stopping_at,
-        "executionStoppedAt": task.execution_stopped_at,
-        "stoppedAt": task.stopped_at,
         "stopCode": None if task.stop_code is None else task.stop_code.value,
         "stoppedReason": task.stopped_reason,
     }
     return {member: value for member, value in members.items() if value is not None}
+
+
+def _moments(task: TaskRecord) -> dict[str, float | None]:
+    """When what happened. Hosts' clocks differ from ours: nothing is shown before what it must have followed."""
+    created = task.created_at
+    pull_started = _not_before(task.pull_started_at, created)
+    started = _not_before(task.started_at, created)
+    execution_stopped = _not_before(task.execution_stopped_at, started)
+    return {
+        "pullStartedAt": pull_started,
+        "pullStoppedAt": _not_before(task.pull_stopped_at, pull_started),
+        "startedAt": started,
+        "stoppingAt": task.stopping_at,
+        "executionStoppedAt": execution_stopped,
+        "stoppedAt": _not_before(task.stopped_at, created, started, task.stopping_at, execution_stopped),
+    }
+
+
+def _not_before(at: float | None, *earlier: float | None) -> float | None:
+    return None if at is None else max([at, *(moment for moment in earlier if moment is not None)])
 
 
 def _task_cpu(task: TaskRecord) -> int:
