@@ -307,7 +307,9 @@ def test_what_homeport_cannot_do_is_refused_by_name(ecs: Any, host: str, registe
     for part in ("pidMode", "container web: links", "container web: secrets"):
         assert part in message
     register(networkMode="awsvpc")
-    assert "networkMode awsvpc isn't supported" in refused(ecs.run_task, taskDefinition="web")[1]
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+    for more in ({}, {"launchType": "FARGATE", "networkConfiguration": network}):
+        assert "networkMode awsvpc isn't supported" in refused(ecs.run_task, taskDefinition="web", **more)[1]
 
 
 def test_tags_are_propagated_and_managed(ecs: Any, host: str, register: Callable[..., str]) -> None:

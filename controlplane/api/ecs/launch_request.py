@@ -35,7 +35,7 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     rest.
     """
     definition = _definition(context, request["taskDefinition"])
-    _refuse_networking(request)
+    _refuse_networking(request, definition)
     # A caller who names the host has chosen what a strategy would choose.
     default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
     launch_type, provider = _launch_type(request, default)
@@ -62,8 +62,10 @@ def _definition(context: Context, reference: str) -> TaskDefinitionRecord:
     return definition
 
 
-def _refuse_networking(request: Document) -> None:
-    if any((request.get("networkConfiguration") or {}).values()):
+def _refuse_networking(request: Document, definition: TaskDefinitionRecord) -> None:
+    # With awsvpc it is right; that the mode isn't supported is said with the definition's other obstacles.
+    fits = definition.document.get("networkMode") == "awsvpc"
+    if not fits and any((request.get("networkConfiguration") or {}).values()):
         raise InvalidParameterException(
             "Network Configuration is not valid for the given networkMode of this task definition."
         )
