@@ -16,10 +16,9 @@ nothing is ever written again, every waiter and `run` get a JournalError, and `a
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -48,9 +47,6 @@ _log: Final = structlog.get_logger(__name__)
 
 #: The WAL is cut back to this after a checkpoint, so that one large batch doesn't keep the disk for ever.
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
-
-#: Few sizes, so that SQLite's compiled statements are used again.
-_ROWS_AT_A_TIME: Final = (64, 8, 1)
 
 
 def lock_of(database: Path) -> Path:
@@ -94,32 +90,16 @@ class _Batch:
         puts = [(*name, revision, body) for name, (revision, body) in self.objects.items() if body is not None]
         deletes = [name for name, (_, body) in self.objects.items() if body is None]
         connection.execute("BEGIN IMMEDIATE")
-        _insert(
-            connection,
-            "INSERT INTO objects (kind, key, revision, body) VALUES {}"
+        connection.executemany(
+            "INSERT INTO objects (kind, key, revision, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision, body = excluded.body",
             puts,
         )
         connection.executemany("DELETE FROM objects WHERE kind = ? AND key = ?", deletes)
-        _insert(connection, "INSERT INTO story (task_id, at, body) VALUES {}", self.stories)
-        _insert(connection, "INSERT OR REPLACE INTO history (task_id, at, body) VALUES {}", self.archive)
+        connection.executemany("INSERT INTO story (task_id, at, body) VALUES (?, ?, ?)", self.stories)
+        connection.executemany("INSERT OR REPLACE INTO history (task_id, at, body) VALUES (?, ?, ?)", self.archive)
         connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self.revision,))
         connection.execute("COMMIT")
-
-
-def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows; `{}` in the statement stands for their values.
-
-    Many at a time: for each statement it runs, this thread gives Python's lock away and has to win it back from a busy
-    event loop, so that a statement for each row makes a batch take several times as long.
-    """
-    done = 0
-    for size in _ROWS_AT_A_TIME:
-        while len(rows) - done >= size:
-            row = f"({', '.join('?' * len(rows[done]))})"
-            values = tuple(chain.from_iterable(rows[done : done + size]))
-            connection.execute(statement.format(", ".join([row] * size)), values)
-            done += size
 
 
 class SqliteJournal:
