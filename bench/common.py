@@ -33,8 +33,13 @@ def summary(values: Sequence[float]) -> Json:
 
 
 def machine() -> Json:
-    """What was measured on."""
-    return {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
+    """What was measured on, and how busy it is (the suite itself included)."""
+    return {
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
 
 
 def signed(url: str, target: str, body: Json, *, key_id: str, secret: str, service: str = "ecs") -> tuple[Json, str]:

@@ -46,7 +46,7 @@ class StandingRankings:
         """Choose hosts for up to `count` tasks. Raises QueryError if a memberOf expression can't be understood."""
         # Demands hold dicts, so they have no hash; their text has.
         key = cluster, _encoder.encode(demand)
-        standing = self._kept.get(key)
+        standing = self._kept.pop(key, None)  # if anything is raised below, it is not kept
         changed = None if standing is None else state.host_log.since(standing.seen)
         if standing is None or changed is None:
             standing = _Standing(RankedHosts(demand, source))
@@ -55,12 +55,11 @@ class StandingRankings:
         else:
             _catch_up(standing, state, cluster, {*changed, *standing.chosen})
         standing.seen = state.host_log.last
-        self._kept[key] = standing
-        self._kept.move_to_end(key)
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
         placement = standing.hosts.choose(count)
         standing.chosen = placement.chosen
+        self._kept[key] = standing
+        if len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
         return placement
 
 

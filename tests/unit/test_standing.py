@@ -150,6 +150,24 @@ def test_a_placement_looks_only_at_hosts_that_have_changed() -> None:
     assert book.looked_at == [chosen], "a heartbeat is no change"
 
 
+def test_a_ranking_that_failed_is_not_kept() -> None:
+    context = a_context()
+    put(context, an_instance(HOSTS[0]))
+    context.state.presence.put(HOSTS[0], Presence(connected=True, since=1.0, last_seen_at=1.0))
+    rankings = StandingRankings()
+    rankings.place(context.state, "default", a_demand(), 1, random.Random(1))
+    right, context.state.load = context.state.load, _Broken(context.state.host_log)
+    with pytest.raises(ZeroDivisionError):
+        rankings.place(context.state, "default", a_demand(), 1, random.Random(1))
+    context.state.load = right
+    assert rankings.place(context.state, "default", a_demand(), 1, random.Random(1)).chosen == (HOSTS[0],)
+
+
+class _Broken(LoadBook):
+    def of(self, instance_id: InstanceId) -> HostLoad:
+        raise ZeroDivisionError(instance_id)
+
+
 def test_rankings_used_longest_ago_are_dropped() -> None:
     context = a_context()
     put(context, an_instance(HOSTS[0]))
