@@ -62,7 +62,7 @@ class JsonCodec:
 
     def render_error(self, error: ApiError, *, code: str, status: int, request_id: str) -> bytes:  # noqa: ARG002
         """See Codec."""
-        return msgspec.json.encode({"__type": code, "message": error.message})
+        return msgspec.json.encode({"__type": code, "message": error.message, **error.members})
 
 
 class QueryCodec:

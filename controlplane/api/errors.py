@@ -9,6 +9,9 @@ The names are AWS's; clients compare them. A name that has no class here is give
 the service's model knows it, the model's HTTP status goes out.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 __all__ = [
     "AccessDeniedException",
     "ApiError",
@@ -31,6 +34,8 @@ class ApiError(Exception):
     """
 
     status = 400
+    #: What the error's shape has besides the message.
+    members: Mapping[str, object] = MappingProxyType({})
 
     def __init__(
         self, message: str, *, code: str | None = None, status: int | None = None, query_code: str | None = None
@@ -67,7 +72,11 @@ class ClusterContainsTasksException(ApiError):
 
 
 class ConflictException(ApiError):
-    """A clientToken was used before for another request."""
+    """A clientToken was used before for another request, which made the resources named."""
+
+    def __init__(self, message: str, resource_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.members = {"resourceIds": list(resource_ids)}
 
 
 class TargetNotFoundException(ApiError):

@@ -390,9 +390,10 @@ def test_a_request_that_placed_nothing_may_be_tried_again(ecs: Any, fleet: Fleet
 def test_a_token_of_another_request_conflicts(ecs: Any, host: str, register: Callable[..., str]) -> None:
     register()
     task = run(ecs, clientToken="again")
-    code, message = refused(ecs.run_task, taskDefinition="web", count=2, clientToken="again")
-    assert code == "ConflictException"
-    assert task["taskArn"] in message
+    with pytest.raises(ecs.exceptions.ConflictException) as caught:
+        ecs.run_task(taskDefinition="web", count=2, clientToken="again")
+    assert caught.value.response["resourceIds"] == [task["taskArn"]]
+    assert task["taskArn"] in caught.value.response["Error"]["Message"]
 
 
 def test_a_token_is_the_clusters_own_and_forgotten_after_a_day(

@@ -149,9 +149,11 @@ def _known(context: Context, cluster: str, token: str) -> IdempotencyRecord | No
 async def _repeat(context: Context, known: IdempotencyRecord, fingerprint: str) -> Document:
     """Answer a request as the first time: the same tasks, as they are now."""
     if known.fingerprint != fingerprint:
-        arns = ", ".join(context.arns.task(known.scope, task_id) for task_id in known.result)
+        arns = [context.arns.task(known.scope, task_id) for task_id in known.result]
         raise ConflictException(
-            f"The provided clientToken is already in use with a different RunTask request, which started {arns}."
+            "The provided clientToken is already in use with a different RunTask request, which started"
+            f" {', '.join(arns)}.",
+            arns,
         )
     tasks = []
     for task_id in known.result:
