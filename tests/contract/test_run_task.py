@@ -74,6 +74,9 @@ def test_fargate_capacity_providers_mean_a_homeport_host(ecs: Any, host: str, re
     register()
     task = run(ecs, capacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT", "weight": 1}])
     assert (task["launchType"], task["capacityProviderName"]) == ("FARGATE", "FARGATE_SPOT")
+    shared = [{"capacityProvider": "FARGATE", "base": 1}, {"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+    tasks = ecs.run_task(taskDefinition="web", count=3, capacityProviderStrategy=shared)["tasks"]
+    assert sorted(task["capacityProviderName"] for task in tasks) == ["FARGATE", "FARGATE_SPOT", "FARGATE_SPOT"]
     code, message = refused(
         ecs.run_task,
         taskDefinition="web",

@@ -5,6 +5,9 @@ of it runs in one transaction: the choice of a host, the check that it fits and 
 one event-loop turn, so no host is ever promised twice (invariant 4).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from controlplane.api.ecs.task_spec import build_spec, kept_logs
@@ -30,7 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     definition: TaskDefinitionRecord
     launch_type: str
     group: str
-    capacity_provider: str = ""
+    capacity_strategy: tuple[Mapping[str, Any], ...] = ()
     started_by: str = ""
     overrides: dict[str, object] = {}
     enable_execute_command: bool = False
@@ -59,6 +62,7 @@ def launch_on(
     spec: TaskSpec,
     *,
     why: str,
+    capacity_provider: str = "",
 ) -> TaskRecord | Refusal:
     """Put a task on a host, PENDING, if it fits there as things are now; else return why not. `why`: for the story."""
     candidate = candidate_of(context.state, instance)
@@ -72,7 +76,7 @@ def launch_on(
         spec=spec,
         created_at=now,
         launch_type=launch.launch_type,
-        capacity_provider=launch.capacity_provider,
+        capacity_provider=capacity_provider,
         instance_id=instance.id,
         resources=demand.resources,
         group=launch.group,

@@ -38,13 +38,13 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     _refuse_networking(request, definition)
     # A caller who names the host has chosen what a strategy would choose.
     default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
-    launch_type, provider = _launch_type(request, default)
+    launch_type, strategy = _launch_type(request, default)
     return Launch(
         operation=operation,
         cluster=cluster.name,
         definition=definition,
         launch_type=launch_type,
-        capacity_provider=provider,
+        capacity_strategy=tuple(strategy),
         group=_group(request, definition),
         started_by=_text(request, "startedBy", _MAX_STARTED_BY),
         overrides=request.get("overrides") or {},
@@ -73,8 +73,8 @@ def _refuse_networking(request: Document, definition: TaskDefinitionRecord) -> N
         raise InvalidParameterException("volumeConfigurations isn't supported: Homeport attaches no EBS volumes.")
 
 
-def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, str]:
-    """Return the launch type a task shows, and its capacity provider. `default`: the cluster's strategy."""
+def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, Sequence[Document]]:
+    """Return the launch type that tasks show, and their capacity provider strategy. `default`: the cluster's."""
     launch_type = request.get("launchType")
     strategy = request.get("capacityProviderStrategy") or []
     if launch_type and strategy:
@@ -83,12 +83,11 @@ def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, s
         )
     if launch_type == "MANAGED_INSTANCES":
         raise InvalidParameterException("launchType must be EC2, EXTERNAL or FARGATE, which all mean a Homeport host.")
-    if launch_type or not (strategy or default):
-        return launch_type or _DEFAULT_LAUNCH_TYPE, ""
     strategy = strategy or default
+    if launch_type or not strategy:
+        return launch_type or _DEFAULT_LAUNCH_TYPE, ()
     check_capacity_provider_strategy(strategy, _FARGATE_PROVIDERS)
-    chosen = max(strategy, key=lambda item: (item.get("base") or 0, item.get("weight") or 0))
-    return "FARGATE", chosen["capacityProvider"]
+    return "FARGATE", strategy
 
 
 def _group(request: Document, definition: TaskDefinitionRecord) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.api import pagination
+from controlplane.api.ecs.capacity import providers_of
 from controlplane.api.ecs.launch import Launch, launch_on, make_spec
 from controlplane.api.ecs.launch_request import check_launch
 from controlplane.api.ecs.lookup import find_cluster
@@ -90,10 +91,13 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
     tasks = []
     refusals = list(placement.refusals) if len(placement.chosen) < count else []
     with context.state.transaction() as transaction:
-        for instance_id, spec in zip(placement.chosen, specs, strict=False):
+        providers = providers_of(launch.capacity_strategy, count)
+        for instance_id, spec, provider in zip(placement.chosen, specs, providers, strict=False):
             instance = context.state.instances.get(instance_id)
             assert instance is not None, "it was a candidate in this same turn"
-            outcome = launch_on(context, transaction, launch, demand, instance, spec, why=why)
+            outcome = launch_on(
+                context, transaction, launch, demand, instance, spec, why=why, capacity_provider=provider
+            )
             if isinstance(outcome, Refusal):
                 refusals.append(outcome)
             else:
