@@ -89,9 +89,9 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """The outcome: a host for each task that could be placed, in order, and why each host that can't take more can't.
+    """The outcome: a host for each task that could be placed, in order.
 
-    `refusals` is complete only if `len(chosen)` is less than what was asked for: otherwise some hosts still have room.
+    If those are fewer than asked for, `refusals` says of every host why it can't take one more; otherwise it is empty.
     """
 
     chosen: tuple[InstanceId, ...]

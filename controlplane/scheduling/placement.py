@@ -63,7 +63,8 @@ class RankedHosts:
                 self._add(host)
             else:
                 self._ranking.add(host)  # as it was: whether the tasks are really put there, nobody knows yet
-        return Placement(tuple(chosen), tuple(self._refusals.values()), considered=len(self._hosts))
+        refusals = () if len(chosen) == count else tuple(self._refusals.values())
+        return Placement(tuple(chosen), refusals, considered=len(self._hosts))
 
     def _add(self, host: Host) -> None:
         refusal = self._check(host.candidate)

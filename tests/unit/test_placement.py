@@ -364,6 +364,7 @@ def test_it_never_over_commits_and_never_gives_up_too_early(
             assert all(first_refusal(host, demand, filters) for host in after.values())
     else:
         assert len(placement.chosen) == count
+        assert placement.refusals == ()
 
 
 @settings(max_examples=100, deadline=None)

@@ -89,7 +89,7 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
     strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
     why = f"chosen by {strategy} among {placement.considered} hosts"
     tasks = []
-    refusals = list(placement.refusals) if len(placement.chosen) < count else []
+    refusals = list(placement.refusals)
     with context.state.transaction() as transaction:
         providers = providers_of(launch.capacity_strategy, count)
         for instance_id, spec, provider in zip(placement.chosen, specs, providers, strict=False):
