@@ -35,7 +35,7 @@ from agent.task.report import report_of
 from agent.task.step import advance
 from homeport.protocol import TaskReport
 from homeport.spec import ContainerSpec, Dependency, HealthCheck, RestartPolicy, TaskSpec
-from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, TaskStatus
+from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCode, TaskStatus
 from tests.fakes.agent_host import assignment
 from tests.fakes.task_world import World
 
@@ -344,15 +344,21 @@ class TaskLife(RuleBasedStateMachine):
 def _end(state: TaskState) -> object:
     """What must not depend on when the agent was killed.
 
-    Of a container that never ran only that: whether it counts as stopped with its task, or a moment before, since what
-    it depends on can't be had, is a matter of which fact came first.
+    When several things happened that nobody was told of, which of them is noticed first is chance, with or without a
+    kill: it decides which of several essential containers ended the task, whether a container with a restart policy
+    came back before another one's end stopped it, and whether one that never ran counts as stopped with its task or a
+    moment before, since what it depends on can't be had. Of those only the status is the same.
     """
     report = report_of(replace(state, seq=0, story=()))
+    alone = len(state.spec.containers) == 1
     containers = tuple(
-        (c.name, c.status, c.exit_code, c.reason, c.restart_count) if c.started_at is not None else (c.name, c.status)
-        for c in report.containers
+        (told.name, told.status, told.exit_code, told.reason, told.restart_count)
+        if told.started_at is not None and (alone or not spec.restart_policy.enabled)
+        else (told.name, told.status)
+        for spec, told in zip(state.spec.containers, report.containers, strict=True)
     )
-    return report.status, report.stop_code, report.stopped_reason, containers
+    essential_ended = report.stop_code is StopCode.ESSENTIAL_CONTAINER_EXITED
+    return report.status, report.stop_code, None if essential_ended else report.stopped_reason, containers
 
 
 TestTaskLife = TaskLife.TestCase
