@@ -35,7 +35,7 @@ from agent.task.report import report_of
 from agent.task.step import advance
 from homeport.protocol import TaskReport
 from homeport.spec import ContainerSpec, Dependency, HealthCheck, RestartPolicy, TaskSpec
-from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCode, TaskStatus
+from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, TaskStatus
 from tests.fakes.agent_host import assignment
 from tests.fakes.task_world import World
 
@@ -345,9 +345,9 @@ def _end(state: TaskState) -> object:
     """What must not depend on when the agent was killed.
 
     When several things happened that nobody was told of, which of them is noticed first is chance, with or without a
-    kill: it decides which of several essential containers ended the task, whether a container with a restart policy
-    came back before another one's end stopped it, and whether one that never ran counts as stopped with its task or a
-    moment before, since what it depends on can't be had. Of those only the status is the same.
+    kill: it decides which of several containers ended the task, whether one with a restart policy came back before
+    another one's end stopped it, and whether one that never ran counts as stopped with its task or a moment before,
+    since what it depends on can't be had. Of those only the status is the same, and that there is a reason.
     """
     report = report_of(replace(state, seq=0, story=()))
     alone = len(state.spec.containers) == 1
@@ -357,8 +357,8 @@ def _end(state: TaskState) -> object:
         else (told.name, told.status)
         for spec, told in zip(state.spec.containers, report.containers, strict=True)
     )
-    essential_ended = report.stop_code is StopCode.ESSENTIAL_CONTAINER_EXITED
-    return report.status, report.stop_code, None if essential_ended else report.stopped_reason, containers
+    why = (report.stop_code, report.stopped_reason)
+    return report.status, why if alone else tuple(each is None for each in why), containers
 
 
 TestTaskLife = TaskLife.TestCase
