@@ -11,15 +11,15 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
+from tests.packages import install_debian_package, run
+
 __all__ = [
     "CHECKOUT",
     "DEBIAN",
     "copy_source",
     "debian_image",
-    "install_debian_package",
     "make_wheels",
     "own_wheel",
-    "run",
 ]
 
 CHECKOUT: Final = Path(__file__).parents[2]
@@ -29,22 +29,6 @@ _PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificat
 DEBIAN: Final = "homeport-test/debian:bookworm-1"
 #: The Python of that release, which wheels must fit.
 _PYTHON: Final = "3.11"
-
-
-def run(*command: str | Path, check: bool = True, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run a command; its output is in the message if it fails."""
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=timeout_s, check=False
-    )
-    assert done.returncode == 0 or not check, f"{command}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def install_debian_package(command: str, package: str) -> None:
-    """Install `package` unless `command` is there. Root on Debian."""
-    if shutil.which(command) is None:
-        run("apt-get", "-qq", "update")
-        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
 
 
 def debian_image() -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import boto3
 
-from tests.e2e.debian import run
 from tests.e2e.harness import eventually
+from tests.packages import run
 
 __all__ = ["Machine"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.debian import install_debian_package, run
 from tests.e2e.harness import Daemon, eventually
+from tests.packages import install_debian_package, run
 
 __all__ = ["publish", "registry"]
 

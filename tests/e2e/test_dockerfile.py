@@ -12,8 +12,9 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.e2e.debian import copy_source, debian_image, make_wheels, run
+from tests.e2e.debian import copy_source, debian_image, make_wheels
 from tests.e2e.harness import eventually
+from tests.packages import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

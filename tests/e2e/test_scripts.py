@@ -10,8 +10,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.e2e.debian import CHECKOUT, run
+from tests.e2e.debian import CHECKOUT
 from tests.e2e.harness import eventually
+from tests.packages import run
 
 pytestmark = pytest.mark.e2e
 ENSURE_DOCKER = CHECKOUT / "scripts/ensure-docker"
@@ -29,11 +30,17 @@ def call(*command: str | Path, **environment: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_an_engine_that_answers_is_left_as_it_is() -> None:
+@pytest.fixture
+def not_ours(tmp_path: Path) -> dict[str, str]:
+    """An environment in which make has not started the Engine, though it may well be the `make test` around this."""
+    return {"HOMEPORT_DOCKER_RUN_DIR": str(tmp_path / "run")}
+
+
+def test_an_engine_that_answers_is_left_as_it_is(not_ours: dict[str, str]) -> None:
     before = run("docker", "info", "--format={{.ID}} {{.Containers}}").stdout
-    done = call(ENSURE_DOCKER)
+    done = call(ENSURE_DOCKER, **not_ours)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert call(STOP_DOCKER).returncode == 0
+    assert call(STOP_DOCKER, **not_ours).returncode == 0
     assert run("docker", "info", "--format={{.ID}} {{.Containers}}").stdout.split()[0] == before.split()[0]
 
 
@@ -105,14 +112,14 @@ def test_the_sample_image_is_made_once_and_greets() -> None:
         run("docker", "rm", "--force", name)
 
 
-def test_make_up_runs_the_sample_and_make_down_leaves_nothing_running(tmp_path: Path) -> None:
+def test_make_up_runs_the_sample_and_make_down_leaves_nothing_running(tmp_path: Path, not_ours: dict[str, str]) -> None:
     directory = f"DATA_DIR={tmp_path / 'data'}"
     log = tmp_path / "log"
     with log.open("wb") as out:
         # No fixed ports: others may have them.
         up = subprocess.Popen(
             ["make", "--directory", CHECKOUT, "up", directory, "ARGS=--listen 127.0.0.1:0"],
-            env=ENVIRONMENT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            env={**ENVIRONMENT, **not_ours}, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
 
@@ -125,7 +132,7 @@ def test_make_up_runs_the_sample_and_make_down_leaves_nothing_running(tmp_path: 
         with urlopen(url, timeout=10) as page:
             assert b"Hello from Homeport" in page.read()
     finally:
-        down = call("make", "--directory", CHECKOUT, "down", directory)
+        down = call("make", "--directory", CHECKOUT, "down", directory, **not_ours)
     assert down.returncode == 0, down.stderr
     up.wait(30)
     assert "removing 1 container(s)" in down.stderr

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.debian import CHECKOUT, debian_image, install_debian_package, make_wheels, own_wheel, run
+from tests.e2e.debian import CHECKOUT, debian_image, make_wheels, own_wheel
 from tests.e2e.harness import eventually
 from tests.e2e.machine import Machine
+from tests.packages import install_debian_package, run
 
 pytestmark = pytest.mark.e2e
 UNITS = ("homeport-controlplane", "homeport-agent")

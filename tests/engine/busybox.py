@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 from agent.engine.transport import Transport, docker_host_of
+from tests.packages import install_debian_package
 
 __all__ = ["BUSYBOX_REPOSITORY", "import_image", "remove_image"]
 
@@ -16,8 +17,9 @@ BUSYBOX_REPOSITORY = "homeport-test/busybox"
 
 def _archive() -> bytes:
     """Return a root file system: /bin with busybox (statically linked) and a link for each applet."""
-    busybox = shutil.which("busybox", path="/bin:/usr/bin")
-    assert busybox is not None, "the engine tests need Debian's busybox-static"
+    install_debian_package("busybox", "busybox-static")
+    busybox = shutil.which("busybox")
+    assert busybox is not None
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
