@@ -6,6 +6,7 @@ container, stop of a stopped one and remove of a missing one return quietly). Ev
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -125,8 +126,15 @@ class Engine(Protocol):
         """Create a container and return its id; if one of that name exists, return that one's."""
         ...
 
+    def start_turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait for the turn to start a container, and hold it inside the block: more starts at once would be slower.
+
+        On cancel before the turn has come the place in the queue is given up, without any effect.
+        """
+        ...
+
     async def start(self, container_id: str) -> None:
-        """Start a container."""
+        """Start a container; inside a `start_turn`."""
         ...
 
     async def stop(self, container_id: str, timeout_s: int) -> None:

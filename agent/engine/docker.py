@@ -124,21 +124,24 @@ class DockerEngine:
                 "create", self._limits.create_s, lambda docker: _create(docker, plan), subject=plan.name
             )
 
+    def start_turn(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """See Engine."""
+        return self._starts
+
     async def start(self, container_id: str) -> None:
         """See Engine. After EngineTimeout it may be running all the same."""
-        async with self._starts:
-            try:
-                await self._transport.call(
-                    "start",
-                    self._limits.start_s,
-                    lambda docker: docker.containers.container(_path(container_id)).start(),
-                    subject=container_id,
-                )
-            except NotFound as error:
-                # Something else the container needs may be what is missing, e.g. its network.
-                if "no such container" not in str(error).lower():
-                    raise Rejected(str(error)) from error
-                raise
+        try:
+            await self._transport.call(
+                "start",
+                self._limits.start_s,
+                lambda docker: docker.containers.container(_path(container_id)).start(),
+                subject=container_id,
+            )
+        except NotFound as error:
+            # Something else the container needs may be what is missing, e.g. its network.
+            if "no such container" not in str(error).lower():
+                raise Rejected(str(error)) from error
+            raise
 
     async def stop(self, container_id: str, timeout_s: int) -> None:
         """See Engine. Raises NotFound for a missing container."""

@@ -26,6 +26,7 @@ from agent.task.messages import (
     Removed,
     Resync,
     Started,
+    StartWithdrawn,
     StopReturned,
     Wanted,
 )
@@ -135,7 +136,7 @@ def _with_provision(state: TaskState, kind: str, provision: Provision) -> TaskSt
 
 def _of_container(
     state: TaskState,
-    fact: PullBegan | PullMoved | ImageReady | Created | Started | StopReturned | Inspected | Observed,
+    fact: PullBegan | PullMoved | ImageReady | Created | Started | StartWithdrawn | StopReturned | Inspected | Observed,
     now: float,
 ) -> TaskState:
     c = state.container(fact.container)
@@ -157,6 +158,8 @@ def _of_container(
             return tell(state, now, "created", f"Created container {c.docker_name}", c.name)
         case Started() if c.applied is Verb.START:
             return _answered(state.with_container(replace(_done(c), needs_inspect=True)), now)
+        case StartWithdrawn() if c.applied is Verb.START:
+            return state.with_container(replace(c, applied=None))
         case StopReturned() if c.applied is Verb.STOP:
             # Not `_done`: should it run on, the next try must wait longer.
             c = replace(c, applied=None, tries=c.tries + 1, needs_inspect=True)

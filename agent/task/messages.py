@@ -31,6 +31,7 @@ __all__ = [
     "Removed",
     "Resync",
     "Start",
+    "StartWithdrawn",
     "Started",
     "Stop",
     "StopReturned",
@@ -119,6 +120,12 @@ class Started(_Message, frozen=True):
     container: str
 
 
+class StartWithdrawn(_Message, frozen=True):
+    """A start that still waited for its turn was given up: it had no effect."""
+
+    container: str
+
+
 class StopReturned(_Message, frozen=True):
     """A stop returned; inspecting will tell what became of it."""
 
@@ -164,6 +171,7 @@ Fact = (
     | EnsureFailed
     | Created
     | Started
+    | StartWithdrawn
     | StopReturned
     | Inspected
     | Failed

@@ -6,6 +6,7 @@ mistake of the agent's own over one task's spec.
 
 import random
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Final, Protocol
 
 import structlog
@@ -93,6 +94,8 @@ class Performer:
         self._clock = clock
         self._rng = rng
         self._log_drivers = log_drivers
+        #: Containers whose start waits for its turn.
+        self._waiting: set[str] = set()
 
     async def perform(self, state: TaskState, action: Action, tell: Tell) -> None:
         """Do `action` for the task, and tell what came of it: exactly one outcome, unless cancelled."""
@@ -128,7 +131,7 @@ class Performer:
                 )
                 tell(Created(action.container, await self._engine.create(plan)))
             case Start():
-                await self._engine.start(action.runtime_id)
+                await self._start(action)
                 tell(Started(action.container))
             case Stop():
                 await self._engine.stop(action.runtime_id, action.timeout_s)
@@ -140,6 +143,19 @@ class Performer:
                 if facts is None:
                     facts = await self._engine.inspect(action.docker_name)
                 tell(Inspected(action.container, facts))
+
+    async def _start(self, action: Start) -> None:
+        self._waiting.add(action.runtime_id)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._engine.start_turn())
+            finally:
+                self._waiting.discard(action.runtime_id)
+            await self._engine.start(action.runtime_id)
+
+    def waits(self, action: Start) -> bool:
+        """Tell whether a start still waits for its turn: cancelled now, it has no effect."""
+        return action.runtime_id in self._waiting
 
     async def _pull(self, state: TaskState, action: Pull, tell: Tell) -> None:
         reference = state.spec.container(action.container).image

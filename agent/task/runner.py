@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from agent.task.messages import Action, CancelPull, Fact, Pull
+from agent.task.messages import Action, CancelPull, Fact, Pull, Start, StartWithdrawn
 from agent.task.model import TaskState, settled
 from agent.task.perform import Performer
 from agent.task.step import Step, advance
@@ -43,6 +43,7 @@ class TaskRunner:
         self._inbox: asyncio.Queue[tuple[Fact | None, asyncio.Future[None] | None]] = asyncio.Queue()
         self._taken: list[asyncio.Future[None]] = []
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._starts: dict[str, tuple[Start, asyncio.Task[None]]] = {}
         self._closed = False
 
     def tell(self, fact: Fact) -> None:
@@ -77,6 +78,8 @@ class TaskRunner:
                     self._confirm()
                     for action in step.actions:
                         self._act(group, action)
+                    if self.state.stopping:
+                        self._withdraw_starts()
                     facts = await self._next_facts(step.wake_at)
                 self._drain()
                 self._confirm()
@@ -109,6 +112,16 @@ class TaskRunner:
         work = group.create_task(self._performer.perform(self.state, action, self.tell))
         if isinstance(action, Pull):
             self._pulls[action.container] = work
+        elif isinstance(action, Start):
+            self._starts[action.container] = action, work
+
+    def _withdraw_starts(self) -> None:
+        """Give up starts that nobody wants any more and that still wait for their turn; in a burst that can be long."""
+        for start, work in self._starts.values():
+            if self._performer.waits(start):
+                work.cancel()
+                self.tell(StartWithdrawn(start.container))
+        self._starts.clear()
 
     async def _next_facts(self, wake_at: float | None) -> list[Fact]:
         """Wait for a fact, or until `wake_at`; return all facts that are there."""

@@ -158,6 +158,7 @@ class FakeEngine:
         self._containers: dict[str, _Container] = {}
         self._faults: dict[str, deque[_Fault]] = {}
         self._held: dict[str, Held] = {}
+        self._turns: Held | None = None
         self._streams: list[_Stream] = []
         self._up = asyncio.Event()
         self._up.set()
@@ -180,6 +181,16 @@ class FakeEngine:
             yield held
         finally:
             del self._held[verb]
+            held.release()
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[Held]:
+        """Let no start have its turn until the block ends, or `release` is called."""
+        held = self._turns = Held()
+        try:
+            yield held
+        finally:
+            self._turns = None
             held.release()
 
     @contextlib.contextmanager
@@ -304,6 +315,13 @@ class FakeEngine:
             record = self._containers[container_id] = _Container(facts, plan)
             self._tell("create", record)
             return container_id
+
+    @contextlib.asynccontextmanager
+    async def start_turn(self) -> AsyncIterator[None]:
+        """See Engine."""
+        if self._turns is not None:
+            await self._turns.wait()
+        yield
 
     async def start(self, container_id: str) -> None:
         """See Engine."""

@@ -87,6 +87,21 @@ async def test_a_stop_ends_the_containers(host: AgentHost, engine: FakeEngine) -
     assert engine.find("web").state == "exited"
 
 
+async def test_a_start_that_waits_for_its_turn_is_given_up_when_the_task_is_to_stop(
+    host: AgentHost, engine: FakeEngine
+) -> None:
+    """In a burst the turn may come a minute later: nobody wants to see the container start then."""
+    async with host.running():
+        with engine.busy() as queue:
+            await host.assign(assignment())
+            await queue.arrived()
+            await host.assign(assignment(desired=DesiredStatus.STOPPED))
+            stopped = await host.until_status(TaskStatus.STOPPED)
+            assert queue.count == 0
+    assert engine.starts == {}
+    assert stopped.containers[0].exit_code is None
+
+
 async def test_an_image_that_cannot_be_pulled_fails_the_start(host: AgentHost, engine: FakeEngine) -> None:
     engine.registry = set()
     async with host.running():
