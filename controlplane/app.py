@@ -88,16 +88,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         front_door = FrontDoor(context, secret_of=secrets.get, observe=metrics.observe_request)
         metrics.expect_requests(HANDLERS)  # all are registered once there is a front door
         hub = FleetHub(context, heartbeat_s=config.heartbeat_s, ca_pem=authority.ca_pem if endpoints.ca_hash else None)
-        routes = [
-            *front_door.routes(),
-            *hub.routes(),
-            *assignments_routes(context, front_door),
-            *logs_routes(context, front_door, hub.read_logs),
-            *metrics.routes(state),
-            *install_routes(endpoints, paths.root / "wheels"),
-            *backup_routes(front_door, state, paths, clock),
-            *health_routes(state),
-        ]
+        routes = [*_routes(context, front_door, hub, paths), *metrics.routes(state)]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
             loops.create_task(metrics.run(state))
@@ -109,6 +100,20 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             loops.create_task(watchdog(state.durable))
             _announce(paths, endpoints, context)
             await asyncio.Event().wait()
+
+
+def _routes(
+    context: Context, front_door: FrontDoor, hub: FleetHub, paths: ControlPlaneDir
+) -> list[web.AbstractRouteDef]:
+    return [
+        *front_door.routes(),
+        *hub.routes(),
+        *assignments_routes(context, front_door),
+        *logs_routes(context, front_door, hub.read_logs),
+        *install_routes(context.endpoints, paths.root / "wheels"),
+        *backup_routes(front_door, context.state, paths, context.clock),
+        *health_routes(context.state),
+    ]
 
 
 def _tune_interpreter() -> None:

@@ -32,6 +32,7 @@ from controlplane.context import Context, Endpoints
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
 from homeport.clock import SystemClock
+from tests.fakes.clock import MovableClock
 from tests.fakes.journal import MemoryJournal
 
 __all__ = [
@@ -56,23 +57,6 @@ SECRET: Final = "a-secret-for-tests-only-0123456789abcdef"
 DEADLINE_S: Final = 20.0
 
 T = TypeVar("T")
-
-
-class MovableClock:
-    """The machine's clock plus an offset that tests move."""
-
-    def __init__(self) -> None:
-        self._system = SystemClock()
-        self.offset_s = 0.0
-
-    def now(self) -> float:
-        return self._system.now() + self.offset_s
-
-    def monotonic(self) -> float:
-        return self._system.monotonic() + self.offset_s
-
-    def move(self, seconds: float) -> None:
-        self.offset_s += seconds
 
 
 class LoopThread:

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from controlplane.fleet.hub import FleetHub
 from controlplane.fleet.session import MAX_FRAMES_PER_PERIOD, MAX_QUEUED
 from controlplane.fleet.wire import MAX_FRAME_BYTES
-from homeport.clock import SystemClock
 from homeport.ids import InstanceId
 from homeport.protocol import (
     PATH_CA,
@@ -36,26 +35,11 @@ from homeport.protocol import (
 )
 from homeport.status import TaskStatus
 from tests.fakes.agent import RegistrationFailed, SimulatedHost
+from tests.fakes.clock import MovableClock
 from tests.fakes.fleet import FleetServer, a_context, a_task, eventually, serve_fleet
 from tests.fakes.tasks import background
 
 M = TypeVar("M")
-
-
-class MovableClock(SystemClock):
-    """The machine's clock, which jumps when told to."""
-
-    def __init__(self) -> None:
-        self._offset_s = 0.0
-
-    def now(self) -> float:
-        return super().now() + self._offset_s
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._offset_s
-
-    def move(self, seconds: float) -> None:
-        self._offset_s += seconds
 
 
 class RawPeer:

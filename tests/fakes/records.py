@@ -12,24 +12,12 @@ from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import HostFacts
 from homeport.spec import ContainerSpec, Protocol, Resources, TaskSpec
+from tests.fakes.clock import ManualClock
 from tests.fakes.journal import MemoryJournal
 
-__all__ = ["ManualClock", "a_context", "a_definition", "a_task", "an_instance", "connect", "put"]
+__all__ = ["a_context", "a_definition", "a_task", "an_instance", "connect", "put"]
 
 ARNS = ArnFactory("eu-home-1", "123456789012")
-
-
-class ManualClock:
-    """Time that moves when a test says so."""
-
-    def __init__(self, start: float = 1_800_000_000.0) -> None:
-        self.time = start
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 def a_context(clock: Clock | None = None, *, seed: int = 1) -> Context:

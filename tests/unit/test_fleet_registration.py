@@ -12,31 +12,19 @@ from controlplane.fleet.registration import RegistrationRefused, register
 from controlplane.state.records import ActivationRecord, ClusterRecord, InstanceRecord
 from homeport.protocol import PROTOCOL_VERSION, HostFacts, Registration
 from homeport.spec import Resources
+from tests.fakes.clock import ManualClock
 from tests.fakes.fleet import a_context
 
 NOW = 1_800_000_000.0
 
 
-class StillClock:
-    """A clock that tests set."""
-
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
-
-
-@pytest.fixture
-def context(clock: StillClock) -> Context:
+def context(clock: ManualClock) -> Context:
     return a_context(clock=clock)
 
 
@@ -100,11 +88,11 @@ def test_a_host_becomes_a_container_instance(context: Context) -> None:
     assert counted.registrations == 1
 
 
-def test_the_same_key_is_the_same_instance_and_counts_once(context: Context, clock: StillClock) -> None:
+def test_the_same_key_is_the_same_instance_and_counts_once(context: Context, clock: ManualClock) -> None:
     made = activation(context)
     first = register(context, asks(made))
     revision = context.state.revision
-    clock.at = NOW + 1000
+    clock.time = NOW + 1000
     assert register(context, asks(made)) == first
     assert context.state.revision == revision
     assert refusal(context, asks(made, activation_code="wrong")).code == "InvalidActivation"
@@ -129,14 +117,14 @@ def test_a_deregistered_key_becomes_a_new_instance(context: Context) -> None:
     assert len(instances(context)) == 2
 
 
-def test_the_limit_and_the_expiry_are_kept_to(context: Context, clock: StillClock) -> None:
+def test_the_limit_and_the_expiry_are_kept_to(context: Context, clock: ManualClock) -> None:
     made = activation(context)
     register(context, asks(made))
     refused = refusal(context, asks(made, key=2))
     assert (refused.code, refused.status) == ("RegistrationLimitReached", 403)
     assert "limit of registrations (1)" in refused.message
     other = activation(context)
-    clock.at = NOW + 100
+    clock.time = NOW + 100
     refused = refusal(context, asks(other, key=3))
     assert refused.code == "ActivationExpired"
     assert "2027-01-15 08:01:40 UTC" in refused.message

@@ -18,17 +18,8 @@ from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Condition, HostFacts
 from homeport.spec import ContainerSpec, TaskSpec
 from homeport.status import DesiredStatus, StopCode, TaskStatus
+from tests.fakes.clock import ManualClock
 from tests.fakes.journal import MemoryJournal
-
-
-class FixedClock:
-    """A clock that stands still at 100 s."""
-
-    def now(self) -> float:
-        return 100.0
-
-    def monotonic(self) -> float:
-        return 100.0
 
 
 def task(number: int = 1) -> TaskRecord:
@@ -68,7 +59,7 @@ def state() -> State:
 
 @pytest.fixture
 def metrics(state: State) -> ControlPlaneMetrics:
-    metrics = ControlPlaneMetrics(FixedClock())
+    metrics = ControlPlaneMetrics(ManualClock(100.0))
     metrics.attach(state)
     metrics.expect_requests([("ecs", "RunTask")])
     return metrics

@@ -8,7 +8,8 @@ from controlplane.retention import Reaper, Retention, due
 from controlplane.state.records import ClusterRecord, IdempotencyRecord, Record
 from homeport.ids import InstanceId, TaskId
 from homeport.status import TaskStatus
-from tests.fakes.records import ManualClock, a_context, a_definition, a_task, an_instance, put
+from tests.fakes.clock import ManualClock
+from tests.fakes.records import a_context, a_definition, a_task, an_instance, put
 
 HOUR = 3600.0
 

@@ -16,6 +16,7 @@ from homeport.errors import ConfigurationError, JournalError
 from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, Resources, TaskSpec
 from homeport.story import StoryLine
+from tests.fakes.clock import ManualClock
 
 TASK = TaskId("0" * 32)
 
@@ -212,25 +213,12 @@ async def test_a_cancelled_wait_and_a_cancelled_run_lose_nothing(database: Path)
         assert [cluster.name for cluster in state.clusters] == ["a", "b", "c"]
 
 
-class MovableClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-
 def line(number: int) -> StoryLine:
     return StoryLine(at=-1.0, event="e", message=str(number), actor="agent")
 
 
 async def test_retention_forgets_what_is_old_and_keeps_how_a_live_task_began(database: Path) -> None:
-    clock = MovableClock()
+    clock = ManualClock(0.0)
     async with SqliteJournal.open(database, clock=clock) as journal, asyncio.TaskGroup() as group:
         writing = group.create_task(journal.run())
         state = await load_state(journal)
@@ -260,7 +248,7 @@ async def test_retention_forgets_what_is_old_and_keeps_how_a_live_task_began(dat
 
 
 async def test_the_retention_loop_prunes_at_once(database: Path) -> None:
-    clock = MovableClock()
+    clock = ManualClock(0.0)
     async with SqliteJournal.open(database, clock=clock, retention_s=5.0) as journal, asyncio.TaskGroup() as group:
         writing = group.create_task(journal.run())
         state = await load_state(journal)

@@ -14,26 +14,13 @@ from agent.engine.errors import EngineTimeout
 from agent.engine.plan import container_plan
 from agent.journal import Journal
 from homeport import reasons
-from homeport.clock import SystemClock
 from homeport.ids import TaskId
 from homeport.protocol import Assignments, LogsRequest
 from homeport.status import DesiredStatus, StopCode, TaskStatus
 from tests.fakes.agent_host import OWNER, AgentHost, assignment, container, restarts, spec_of
+from tests.fakes.clock import MovableClock
 from tests.fakes.engine import FakeEngine, Verb
 from tests.fakes.host import FakeCgroups
-
-
-class MovableClock(SystemClock):
-    """The machine's clock, set ahead at will."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead_s
-
-    def move(self, seconds: float) -> None:
-        self.ahead_s += seconds
 
 
 async def turns(count: int) -> None:
