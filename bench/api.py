@@ -43,7 +43,7 @@ def api(homeport: Installation) -> Json:
             for name in ("DescribeTasks", "RunTask")
         },
         "budget": ">= 2,500 requests/s; p99 < 50 ms at 500 requests/s",
-        "note": "client, simulated hosts and server share the machine's cores",
+        "note": "64 connections (moto: 8); client, simulated hosts and server share the cores",
     }
 
 

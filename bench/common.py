@@ -15,6 +15,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.packages import install_debian_package
+
 __all__ = ["Json", "machine", "signed", "summary", "wrk"]
 
 Json = dict[str, Any]
@@ -53,12 +55,13 @@ def signed(url: str, target: str, body: Json, *, key_id: str, secret: str, servi
 
 
 def wrk(
-    url: str, headers: Json, body: str, *, seconds: int = 8, connections: int = 32, pause_ms: int | None = None
+    url: str, headers: Json, body: str, *, seconds: int = 8, connections: int = 64, pause_ms: int | None = None
 ) -> Json:
     """Send one request over and over with wrk; `pause_ms` between two on a connection paces it.
 
     Returns requests per second, latency percentiles in milliseconds, and how many answers were not 2xx or 3xx.
     """
+    install_debian_package("wrk", "wrk")
     lines = ["wrk.method = 'POST'", f"wrk.body = {_lua(body)}"]
     lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()]
     if pause_ms is not None:
