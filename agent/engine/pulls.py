@@ -39,10 +39,10 @@ def split_reference(reference: str) -> tuple[str, str]:
     return head + slash + name, tag or "latest"
 
 
-def registry_of(image: str) -> str:
-    """Return the registry an image name means, a first part that looks like a host, else Docker Hub."""
+def registry_of(image: str) -> str | None:
+    """Return the registry an image name means: a first part that looks like a host, else None, the Engine's own."""
     head, slash, _ = image.partition("/")
-    return head if slash and ("." in head or ":" in head or head == "localhost") else "https://index.docker.io/v1/"
+    return head if slash and ("." in head or ":" in head or head == "localhost") else None
 
 
 class ProgressSum:

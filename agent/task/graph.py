@@ -2,7 +2,8 @@
 
 The rules are those of the ECS agent. START stays satisfied when the dependency later stops. `startTimeout` of the
 dependency bounds the wait for its COMPLETE, SUCCESS or HEALTHY, counted from its start. Shutdown runs in reverse: a
-container stops only after all that depend on it have stopped.
+container stops only after all that depend on it have stopped. Other than at the ECS agent that holds through containers
+that have ended by themselves: where web waited for a migration that needed db, db stops after web.
 """
 
 from collections.abc import Mapping
@@ -77,12 +78,18 @@ def may_start(state: TaskState, spec: ContainerSpec, now: float) -> Verdict:
 
 
 def may_stop(state: TaskState, name: str) -> bool:
-    """Tell whether all containers that depend on this one have stopped."""
-    return all(
-        container.known is ContainerStatus.STOPPED
-        for spec, container in state.pairs()
-        if any(dependency.container == name for dependency in spec.depends_on)
-    )
+    """Tell whether all containers that depend on this one, directly or through others, have stopped."""
+    dependents = {name}
+    while True:
+        further = {
+            spec.name
+            for spec in state.spec.containers
+            if any(dependency.container in dependents for dependency in spec.depends_on)
+        }
+        if further <= dependents:
+            break
+        dependents |= further
+    return all(c.known is ContainerStatus.STOPPED for c in state.containers if c.name in dependents - {name})
 
 
 def _judge(dependency: Dependency, spec: ContainerSpec, target: ContainerState, now: float) -> Verdict:

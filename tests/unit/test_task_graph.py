@@ -108,3 +108,27 @@ def test_a_container_stops_after_all_that_depend_on_it() -> None:
     assert may_stop(state, "web")
     assert not may_stop(state, "db")
     assert may_stop(state.with_container(replace(web, known=ContainerStatus.STOPPED)), "db")
+
+
+def test_what_depends_through_one_that_has_ended_stops_first_all_the_same() -> None:
+    spec = spec_of(
+        container("db"),
+        container("migrate", essential=False, depends_on=[depends("db")]),
+        container("web", depends_on=[depends("migrate", "SUCCESS")]),
+    )
+    containers = (RUNNING, replace(DONE, name="migrate"), replace(RUNNING, name="web"))
+    state = TaskState(task_id=TaskId("t"), spec=spec, desired=DesiredStatus.STOPPED, containers=containers)
+    assert [may_stop(state, name) for name in ("db", "migrate", "web")] == [False, False, True]
+    after = state.with_container(replace(DONE, name="web"))
+    assert [may_stop(after, name) for name in ("db", "migrate")] == [True, True]
+
+
+def test_even_a_circle_can_be_stopped() -> None:
+    spec = spec_of(container("a", depends_on=[depends("b")]), container("b", depends_on=[depends("a")]))
+    state = TaskState(
+        task_id=TaskId("t"),
+        spec=spec,
+        desired=DesiredStatus.STOPPED,
+        containers=(replace(DONE, name="a"), replace(DONE, name="b")),
+    )
+    assert may_stop(state, "a")
