@@ -15,13 +15,17 @@ __all__ = [
     "DEPENDENCY_ERROR",
     "DEREGISTERED_BY_FORCE",
     "DOCKER_TIMEOUT",
+    "DRAINING",
     "ESSENTIAL_EXITED",
+    "FAILED_HEALTH_CHECKS",
     "HOST_LOST",
     "NO_LONGER_ASSIGNED",
     "OUT_OF_MEMORY",
     "REASON_MAX_LENGTH",
     "RECORD_LOST",
+    "REPLACED_WHILE_LOST",
     "RESOURCE_ERROR",
+    "SCALING",
     "STOPPED_BEFORE_PULL",
     "STOPPED_BY_USER",
     "TASK_STATE_ERROR",
@@ -32,6 +36,12 @@ __all__ = [
 REASON_MAX_LENGTH: Final = 1024
 
 ESSENTIAL_EXITED: Final = "Essential container in task exited"
+SCALING: Final = "Scaling activity initiated by (deployment {deployment})"
+FAILED_HEALTH_CHECKS: Final = "Task failed container health checks"
+DRAINING: Final = "The container instance is DRAINING; the service scheduler stopped the task there"
+REPLACED_WHILE_LOST: Final = (
+    "The container instance could not be reached for longer than the service's lost-after time; the task was replaced"
+)
 STOPPED_BY_USER: Final = "Task stopped by user"
 DEREGISTERED_BY_FORCE: Final = "Container instance deregistration forced by user"
 HOST_LOST: Final = "The container instance has not been heard of since {since}; the task is given up as lost"

@@ -1,6 +1,7 @@
 """Which hosts have changed since a given moment, so that whoever keeps something for each host can catch up cheaply."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from homeport.ids import InstanceId
@@ -21,6 +22,8 @@ class HostLog:
         self.last = 0
         self._began = 0
         self._changes: OrderedDict[InstanceId, int] = OrderedDict()
+        #: Called, in no hurry to be answered, after each change: whoever follows hosts looks into the log then.
+        self.on_change: Callable[[], None] = lambda: None
 
     def note(self, instance_id: InstanceId) -> None:
         """Note that a host has changed just now. For the state's own books alone."""
@@ -30,6 +33,7 @@ class HostLog:
         self.last += 1
         self._changes[instance_id] = self.last
         self._changes.move_to_end(instance_id)
+        self.on_change()
 
     def since(self, number: int) -> list[InstanceId] | None:
         """Return the hosts that have changed after `number`; None if that is too long ago to be known."""

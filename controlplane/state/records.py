@@ -4,7 +4,7 @@ A record is never changed, only replaced (`msgspec.structs.replace`). Its `key` 
 later need defaults; anything else needs a migration in `controlplane.store.migrations`.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,7 +14,6 @@ from homeport.spec import Resources, TaskSpec
 from homeport.status import DesiredStatus, HealthStatus, StopCode, TaskStatus
 
 __all__ = [
-    "RECORD_KINDS",
     "ActivationRecord",
     "ClusterRecord",
     "FamilyRecord",
@@ -22,6 +21,7 @@ __all__ = [
     "InstanceRecord",
     "Record",
     "SettingRecord",
+    "Tags",
     "TaskDefinitionRecord",
     "TaskRecord",
 ]
@@ -123,6 +123,9 @@ class InstanceRecord(Record, frozen=True):
     #: Attributes set by PutAttributes; they win over those in `facts`.
     attributes: dict[str, str] = {}
     activation_id: str = ""
+    #: When it was set DRAINING, and when its service tasks are stopped whatever the services' health bounds say.
+    draining_at: float | None = None
+    drain_deadline_at: float | None = None
     deregistered_at: float | None = None
     tags: Tags = {}
     #: ECS's counter of changes.
@@ -178,6 +181,19 @@ class TaskRecord(Record, frozen=True):
     stopped_at: float | None = None
     stop_code: StopCode | None = None
     stopped_reason: str | None = None
+    # What the reconciler of its service keeps of it; the agent knows nothing of these.
+    #: When the need for this task arose: what its time to schedule is counted from.
+    wanted_at: float | None = None
+    #: When it first counted as healthy.
+    healthy_at: float | None = None
+    #: Since when its host has been silent for so long that the task is replaced. It may be running all the same.
+    lost_at: float | None = None
+    #: The task whose place it is to take: until that one has stopped it is only prepared, and holds nothing.
+    replaces: TaskId | None = None
+    #: Task scale-in protection, until this time.
+    protected_until: float | None = None
+    #: Its end has been taken into account.
+    settled: bool = False
     tags: Tags = {}
     #: ECS's counter of changes.
     version: int = 1
@@ -258,18 +274,3 @@ class SettingRecord(Record, frozen=True):
     def key(self) -> str:
         """See Record."""
         return self.name
-
-
-RECORD_KINDS: Final[dict[str, type[Record]]] = {
-    record.kind: record
-    for record in (
-        ClusterRecord,
-        FamilyRecord,
-        TaskDefinitionRecord,
-        InstanceRecord,
-        TaskRecord,
-        ActivationRecord,
-        IdempotencyRecord,
-        SettingRecord,
-    )
-}

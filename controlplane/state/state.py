@@ -26,6 +26,15 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.service_records import (
+    SERVICE_GROUP,
+    CapacityProviderRecord,
+    DeploymentRecord,
+    EventRecord,
+    RevisionRecord,
+    ServiceRecord,
+    TaskSetRecord,
+)
 from controlplane.state.sharing import Sharing
 from controlplane.state.table import Table
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch
@@ -55,13 +64,24 @@ class _TaskIndexes(NamedTuple):
     cluster_phase: tuple[str, str]
     instance_phase: tuple[InstanceId | None, str]
     phase: str
+    #: Tasks of a service that its reconciler has to look at: all but those whose end is taken into account.
+    service: tuple[str, str] | None
     # Only counted:
     status_desired: tuple[TaskStatus, DesiredStatus]
     cluster_phase_launch_type: tuple[str, str, str]
+    #: (deployment or task set, "pending" or "running"), as ECS counts them: RUNNING is running, and what is lost isn't.
+    deployment_count: tuple[str, str] | None
+
+
+def _deployment_count(task: TaskRecord) -> tuple[str, str] | None:
+    if task.lost_at is not None or task.status > TaskStatus.RUNNING:
+        return None
+    return task.started_by, "running" if task.status is TaskStatus.RUNNING else "pending"
 
 
 def _file_task(task: TaskRecord) -> _TaskIndexes:
     cluster, instance_id, its_phase = task.cluster, task.instance_id, phase(task)
+    of_service = task.group.startswith(SERVICE_GROUP)
     return _TaskIndexes(
         instance=instance_id,
         cluster_family=(cluster, task.spec.family),
@@ -71,8 +91,10 @@ def _file_task(task: TaskRecord) -> _TaskIndexes:
         cluster_phase=(cluster, its_phase),
         instance_phase=(instance_id, its_phase),
         phase=its_phase,
+        service=(cluster, task.group) if of_service and not task.settled else None,
         status_desired=(task.status, task.desired),
         cluster_phase_launch_type=(cluster, its_phase, task.launch_type),
+        deployment_count=_deployment_count(task) if of_service else None,
     )
 
 
@@ -91,11 +113,21 @@ class State:
             lambda r: (r.cluster, (r.cluster, r.status), r.public_key), ("cluster", "cluster_status", "public_key")
         )
         self.tasks: Table[TaskRecord] = Table(
-            _file_task, _TaskIndexes._fields, tallies=("status_desired", "cluster_phase_launch_type")
+            _file_task,
+            _TaskIndexes._fields,
+            tallies=("status_desired", "cluster_phase_launch_type", "deployment_count"),
         )
         self.activations: Table[ActivationRecord] = Table()
         self.idempotency: Table[IdempotencyRecord] = Table()
         self.settings: Table[SettingRecord] = Table()
+        self.services: Table[ServiceRecord] = Table(
+            lambda r: (r.cluster, (r.cluster, r.status)), ("cluster", "cluster_status")
+        )
+        self.revisions: Table[RevisionRecord] = Table(lambda r: (r.service_id,), ("service",))
+        self.deployments: Table[DeploymentRecord] = Table(lambda r: (r.service_id, r.arn_id), ("service", "arn_id"))
+        self.events: Table[EventRecord] = Table(lambda r: (r.service_id,), ("service",))
+        self.task_sets: Table[TaskSetRecord] = Table(lambda r: (r.service_id,), ("service",))
+        self.capacity_providers: Table[CapacityProviderRecord] = Table()
         self.host_log = HostLog()
         self.load = LoadBook(self.host_log)
         self._sharing = Sharing()
@@ -109,6 +141,12 @@ class State:
             ActivationRecord.kind: self.activations,
             IdempotencyRecord.kind: self.idempotency,
             SettingRecord.kind: self.settings,
+            ServiceRecord.kind: self.services,
+            RevisionRecord.kind: self.revisions,
+            DeploymentRecord.kind: self.deployments,
+            EventRecord.kind: self.events,
+            TaskSetRecord.kind: self.task_sets,
+            CapacityProviderRecord.kind: self.capacity_providers,
         }
         #: How many watchers were cut off since this process started.
         self.watch_overflows = 0

@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from controlplane.state.records import RECORD_KINDS, Record, TaskRecord
+from controlplane.state.kinds import RECORD_KINDS
+from controlplane.state.records import Record, TaskRecord
 from homeport.errors import JournalError
 from homeport.story import StoryLine
 

@@ -1,0 +1,1 @@
+"""Services: keep what was asked for running. `decide` is pure, `loop` looks and acts."""
