@@ -81,6 +81,18 @@ class ArnFactory(NamedTuple):
         """`service/CLUSTER/NAME`."""
         return self._ecs(f"service/{cluster}/{name}")
 
+    def service_deployment(self, cluster: str, service: str, deployment_id: str) -> str:
+        """`service-deployment/CLUSTER/SERVICE/ID`."""
+        return self._ecs(f"service-deployment/{cluster}/{service}/{deployment_id}")
+
+    def service_revision(self, cluster: str, service: str, revision_id: str) -> str:
+        """`service-revision/CLUSTER/SERVICE/ID`."""
+        return self._ecs(f"service-revision/{cluster}/{service}/{revision_id}")
+
+    def task_set(self, cluster: str, service: str, task_set_id: str) -> str:
+        """`task-set/CLUSTER/SERVICE/ID`, with an id of the form `ecs-svc/DIGITS`."""
+        return self._ecs(f"task-set/{cluster}/{service}/{task_set_id}")
+
     def root(self) -> str:
         """The account's own identity, as STS GetCallerIdentity gives it."""
         return f"arn:aws:iam::{self.account}:root"
