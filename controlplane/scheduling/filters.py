@@ -14,7 +14,7 @@ from typing import Final
 from controlplane.scheduling.language import Query
 from controlplane.scheduling.model import Candidate, Demand, Refusal
 
-__all__ = ["FITNESS", "Filter", "distinct_instance", "first_refusal", "fits", "member_of"]
+__all__ = ["FITNESS", "SUITABILITY", "Filter", "distinct_instance", "first_refusal", "fits", "member_of"]
 
 Filter = Callable[[Candidate, Demand], Refusal | None]
 
@@ -122,7 +122,9 @@ def distinct_instance(candidate: Candidate, demand: Demand) -> Refusal | None:
     return Refusal(candidate.id, "DistinctInstance placement constraint unsatisfied.", detail)
 
 
-FITNESS: Final[tuple[Filter, ...]] = (active, agent_connected, healthy, attributes, memory, cpu, gpus, ports)
+#: What a host is, whatever it has left.
+SUITABILITY: Final[tuple[Filter, ...]] = (active, agent_connected, healthy, attributes)
+FITNESS: Final[tuple[Filter, ...]] = (*SUITABILITY, memory, cpu, gpus, ports)
 
 
 def fits(candidate: Candidate, demand: Demand) -> bool:

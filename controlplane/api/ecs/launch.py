@@ -13,13 +13,13 @@ import msgspec
 from controlplane.api.ecs.task_spec import build_spec, kept_logs
 from controlplane.api.registry import CALLER
 from controlplane.context import Context
-from controlplane.scheduling.filters import FITNESS, first_refusal
+from controlplane.scheduling.filters import FITNESS, SUITABILITY, first_refusal
 from controlplane.scheduling.model import Candidate, Demand, Refusal, candidate_of
 from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
 from controlplane.state.state import Transaction
 from homeport.ids import TaskId, new_hex_id, new_uuid
 from homeport.spec import Resources, TaskSpec
-from homeport.status import Actor
+from homeport.status import Actor, DesiredStatus
 from homeport.story import StoryLine
 
 __all__ = ["Launch", "launch_on", "make_spec"]
@@ -63,10 +63,16 @@ def launch_on(
     *,
     why: str,
     capacity_provider: str = "",
+    wanted_at: float | None = None,
+    replaces: TaskId | None = None,
 ) -> TaskRecord | Refusal:
-    """Put a task on a host, PENDING, if it fits there as things are now; else return why not. `why`: for the story."""
+    """Put a task on a host, PENDING, if it fits there as things are now; else return why not. `why`: for the story.
+
+    A task that `replaces` another is only prepared there (desired PENDING): it holds nothing until that one has
+    stopped, so it needs no room yet.
+    """
     candidate = candidate_of(context.state, instance)
-    refusal = first_refusal(candidate, demand, FITNESS)
+    refusal = first_refusal(candidate, demand, FITNESS if replaces is None else SUITABILITY)
     if refusal is not None:
         return refusal
     now = context.clock.now()
@@ -78,11 +84,14 @@ def launch_on(
         launch_type=launch.launch_type,
         capacity_provider=capacity_provider,
         instance_id=instance.id,
-        resources=demand.resources,
+        desired=DesiredStatus.RUNNING if replaces is None else DesiredStatus.PENDING,
+        resources=demand.resources if replaces is None else Resources(),
         group=launch.group,
         started_by=launch.started_by,
         overrides=launch.overrides,
         enable_execute_command=launch.enable_execute_command,
+        wanted_at=wanted_at,
+        replaces=replaces,
         tags=launch.tags,
     )
     transaction.put(task)
