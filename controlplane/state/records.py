@@ -190,6 +190,8 @@ class TaskRecord(Record, frozen=True):
     lost_at: float | None = None
     #: The task whose place it is to take: until that one has stopped it is only prepared, and holds nothing.
     replaces: TaskId | None = None
+    #: When it was let start after having been only prepared.
+    released_at: float | None = None
     #: Task scale-in protection, until this time.
     protected_until: float | None = None
     #: Its end has been taken into account.
