@@ -1,6 +1,7 @@
 """Who holds what of this host: an all-or-nothing claim per task, so that it is never over-committed, whoever erred.
 
-Only tasks that aren't over hold anything. Dynamic host ports are the Engine's business and not counted.
+Only tasks that are to run, or do, hold anything: one that is merely prepared doesn't, nor does one that is over.
+Dynamic host ports are the Engine's business and not counted.
 """
 
 from homeport.ids import TaskId

@@ -25,10 +25,10 @@ from agent.journal import Journal
 from agent.logtail import LogTail
 from agent.metrics import ContainerSample
 from agent.outbox import Outbox
-from agent.task.absorb import stop_task
+from agent.task.absorb import absorb
 from agent.task.backoff import delay_s
-from agent.task.messages import Acked, Observed, Removed, Resync, Wanted
-from agent.task.model import TaskState, accepted, recovered, tell
+from agent.task.messages import Acked, Observed, Refused, Removed, Resync, Wanted
+from agent.task.model import TaskState, accepted, recovered
 from agent.task.perform import Performer, TaskCgroups
 from agent.task.report import report_of
 from agent.task.runner import TaskRunner
@@ -37,7 +37,7 @@ from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignment, Assignments, Condition, HostFacts, LogChunk, LogsRequest, TaskReport
 from homeport.spec import Resources
-from homeport.status import DesiredStatus, StopCode
+from homeport.status import DesiredStatus
 
 __all__ = ["DEFAULT_CLEANUP_AFTER_S", "HostView", "Worker"]
 
@@ -114,7 +114,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for state in states:
-                if not state.over:
+                if not state.over and state.desired is not DesiredStatus.PENDING:
                     self._claims.hold(state.task_id, Resources.of_task(state.spec))
                 self._begin(group, recovered(state), fresh=False)
                 if state.acked < state.seq:
@@ -206,6 +206,11 @@ class Worker:
         if assignment.known < runner.state.status:
             # The control plane may have lost an acknowledged report (restored from a backup): it is told again.
             self._outbox.put(report_of(runner.state))
+        if assignment.desired is DesiredStatus.RUNNING and runner.state.desired is DesiredStatus.PENDING:
+            # A prepared task holds nothing before this.
+            refusal = self._claim(assignment)
+            if refusal is not None:
+                return runner.deliver(refusal)
         return runner.deliver(Wanted(assignment.desired, assignment.stop_reason))
 
     def _accept(self, assignment: Assignment) -> TaskState:
@@ -213,16 +218,19 @@ class Worker:
         spec = assignment.spec
         names = {c.name: container_name(spec, assignment.task_id, c.name) for c in spec.containers}
         state = accepted(assignment, names, now)
-        asked = Resources.of_task(spec)
         if state.unrecorded:
-            self._claims.hold(state.task_id, asked)
-        elif not state.stopping:
-            refusal = self._claims.claim(state.task_id, asked, self._host.facts().resources)
-            if refusal is not None:
-                reason = reasons.named(reasons.RESOURCE_ERROR, f"the host has too little left: {refusal}")
-                state = tell(state, now, "refused", reason)
-                return stop_task(state, now, reason, StopCode.TASK_FAILED_TO_START)
+            self._claims.hold(state.task_id, Resources.of_task(spec))
+        elif state.desired is DesiredStatus.RUNNING and (refusal := self._claim(assignment)) is not None:
+            state = absorb(state, refusal, now)
         return state
+
+    def _claim(self, assignment: Assignment) -> Refused | None:
+        """Claim what a task that is to run asks for; return the refusal if the host has too little left."""
+        asked = Resources.of_task(assignment.spec)
+        refusal = self._claims.claim(assignment.task_id, asked, self._host.facts().resources)
+        if refusal is None:
+            return None
+        return Refused(reasons.named(reasons.RESOURCE_ERROR, f"the host has too little left: {refusal}"))
 
     def _remove(self, task_id: TaskId) -> list[asyncio.Future[None]]:
         """Let go of a task; should it still run, stop it first."""
@@ -359,17 +367,21 @@ class Worker:
         """Clean up the tasks whose time has come; return the seconds until the next one's, None if there is none."""
         now = self._clock.now()
         kept = sorted(
-            (runner.state.removed_at, task_id)
+            (self._clean_up_at(runner.state, runner.state.removed_at), task_id)
             for task_id, runner in self._runners.items()
             if runner.state.over and runner.state.removed_at is not None
         )
         surplus = len(kept) - MAX_KEPT
-        for position, (removed_at, task_id) in enumerate(kept):
-            due_in_s = removed_at + self._cleanup_after_s - now
-            if due_in_s > 0 and position >= surplus:
-                return due_in_s
+        for position, (due_at, task_id) in enumerate(kept):
+            if due_at > now and position >= surplus:
+                return due_at - now
             await self._forget(task_id)
         return None
+
+    def _clean_up_at(self, state: TaskState, removed_at: float) -> float:
+        """Return when to clean up a task: at once, if it was called off before any of it ran, as it has no logs."""
+        called_off = state.stop_code is None and not any(c.has_run for c in state.containers)
+        return removed_at if called_off else removed_at + self._cleanup_after_s
 
     async def _forget(self, task_id: TaskId) -> None:
         runner = self._runners.get(task_id)

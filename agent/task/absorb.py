@@ -23,6 +23,7 @@ from agent.task.messages import (
     Observed,
     PullBegan,
     PullMoved,
+    Refused,
     Removed,
     Resync,
     Started,
@@ -64,6 +65,8 @@ def absorb(state: TaskState, fact: Fact, now: float) -> TaskState:
     match fact:
         case Wanted():
             return _wanted(state, fact, now)
+        case Refused():
+            return _refused(state, fact.reason, now)
         case Acked():
             acked = max(state.acked, min(fact.seq, state.seq))
             return replace(state, acked=acked, story=tuple(entry for entry in state.story if entry[0] > acked))
@@ -95,6 +98,12 @@ def _wanted(state: TaskState, fact: Wanted, now: float) -> TaskState:
         return replace(state, desired=fact.desired)
     state = replace(state, desired=DesiredStatus.STOPPED, stopping_at=now)
     return tell(state, now, "stopping", f"Asked to stop: {fact.reason}" if fact.reason else "Asked to stop")
+
+
+def _refused(state: TaskState, reason: str, now: float) -> TaskState:
+    if state.stopping:
+        return state
+    return stop_task(tell(state, now, "refused", reason), now, reason, StopCode.TASK_FAILED_TO_START)
 
 
 def _resync(state: TaskState) -> TaskState:

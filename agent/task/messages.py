@@ -58,6 +58,12 @@ class Wanted(_Message, frozen=True):
     reason: str = ""
 
 
+class Refused(_Message, frozen=True):
+    """The host can't give the task what it asks for, now that it is to run."""
+
+    reason: str
+
+
 class Acked(_Message, frozen=True):
     """The control plane has every report up to `seq`."""
 
@@ -162,6 +168,7 @@ class Resync(_Message, frozen=True):
 
 Fact = (
     Wanted
+    | Refused
     | Acked
     | Removed
     | PullBegan
