@@ -8,15 +8,47 @@ A filter is a function (candidate, demand) -> Refusal or None. Two kinds are tol
 The order is that of the answer wanted: the most lasting obstacle is named first, since only the first one is reported.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from controlplane.scheduling.language import Query
-from controlplane.scheduling.model import Candidate, Demand, Refusal
+from msgspec.structs import replace
 
-__all__ = ["FITNESS", "SUITABILITY", "Filter", "distinct_instance", "first_refusal", "fits", "member_of"]
+from controlplane.scheduling.language import Query, parse_query
+from controlplane.scheduling.model import Candidate, Constraint, Demand, Refusal
+from controlplane.state.records import TaskRecord
+from homeport.status import DesiredStatus, TaskStatus
+
+__all__ = [
+    "AGENT",
+    "ATTRIBUTE",
+    "CAPACITY_PROVIDER",
+    "DISK",
+    "DISTINCT_INSTANCE",
+    "FITNESS",
+    "MEMBER_OF",
+    "PORTS",
+    "SUITABILITY",
+    "Filter",
+    "constraint_filters",
+    "distinct_instance",
+    "filters_of",
+    "first_refusal",
+    "fits",
+    "member_of",
+    "would_fit_without",
+]
 
 Filter = Callable[[Candidate, Demand], Refusal | None]
+
+#: Reasons, as in ECS's failures. Of resources there are also RESOURCE:MEMORY, RESOURCE:CPU and RESOURCE:GPU.
+AGENT: Final = "AGENT"
+ATTRIBUTE: Final = "ATTRIBUTE"
+DISK: Final = "RESOURCE:DISK"
+PORTS: Final = "RESOURCE:PORTS"
+MEMBER_OF: Final = "MemberOf placement constraint unsatisfied."
+DISTINCT_INSTANCE: Final = "DistinctInstance placement constraint unsatisfied."
+#: Ours: the host isn't one of the capacity provider's.
+CAPACITY_PROVIDER: Final = "CAPACITY_PROVIDER"
 
 #: The condition of an agent whose Docker Engine doesn't answer.
 _RUNTIME: Final = "CONTAINER_RUNTIME"
@@ -46,7 +78,7 @@ def agent_connected(candidate: Candidate, demand: Demand) -> Refusal | None:  # 
     presence = candidate.presence
     if presence is not None and presence.connected:
         return None
-    return Refusal(candidate.id, "AGENT", f"The agent of {_name(candidate)} isn't connected.")
+    return Refusal(candidate.id, AGENT, f"The agent of {_name(candidate)} isn't connected.")
 
 
 def healthy(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001
@@ -54,9 +86,9 @@ def healthy(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: AR
     for condition in candidate.presence.impaired if candidate.presence else ():
         why = f": {condition.reason}" if condition.reason else ""
         if condition.type == _RUNTIME:
-            return Refusal(candidate.id, "AGENT", f"The Docker Engine of {_name(candidate)} is impaired{why}.")
+            return Refusal(candidate.id, AGENT, f"The Docker Engine of {_name(candidate)} is impaired{why}.")
         if condition.type == _DISK:
-            return Refusal(candidate.id, "RESOURCE:DISK", f"{_name(candidate)} is short of disk space{why}.")
+            return Refusal(candidate.id, DISK, f"{_name(candidate)} is short of disk space{why}.")
     return None
 
 
@@ -69,7 +101,7 @@ def attributes(candidate: Candidate, demand: Demand) -> Refusal | None:
         if has.get(name) != wanted:
             found = f"has {name}={has[name]}" if name in has else f"has no attribute {name}"
             return Refusal(
-                candidate.id, "ATTRIBUTE", f"{_name(candidate)} {found}; the task definition requires {name}={wanted}."
+                candidate.id, ATTRIBUTE, f"{_name(candidate)} {found}; the task definition requires {name}={wanted}."
             )
     return None
 
@@ -98,18 +130,20 @@ def ports(candidate: Candidate, demand: Demand) -> Refusal | None:
         if port in candidate.load.ports or port in candidate.instance.facts.resources.ports:
             protocol, number = port
             by = "in use by another task" if port in candidate.load.ports else "reserved"
-            return Refusal(candidate.id, "RESOURCE:PORTS", f"Port {number}/{protocol} of {_name(candidate)} is {by}.")
+            return Refusal(candidate.id, PORTS, f"Port {number}/{protocol} of {_name(candidate)} is {by}.")
     return None
 
 
-def member_of(query: Query) -> Filter:
-    """Make the filter of a `memberOf` constraint."""
+def member_of(query: Query, provider: str = "") -> Filter:
+    """Make the filter of a `memberOf` constraint, or of the capacity provider that it stands for."""
 
     def check(candidate: Candidate, demand: Demand) -> Refusal | None:  # noqa: ARG001
         if query.matches(candidate):
             return None
-        detail = f"{_name(candidate)} doesn't satisfy memberOf({query.text})."
-        return Refusal(candidate.id, "MemberOf placement constraint unsatisfied.", detail)
+        if provider:
+            detail = f"{_name(candidate)} is no host of the capacity provider {provider} ({query.text})."
+            return Refusal(candidate.id, CAPACITY_PROVIDER, detail)
+        return Refusal(candidate.id, MEMBER_OF, f"{_name(candidate)} doesn't satisfy memberOf({query.text}).")
 
     return check
 
@@ -119,7 +153,44 @@ def distinct_instance(candidate: Candidate, demand: Demand) -> Refusal | None:
     if not candidate.tasks_of(demand.group):
         return None
     detail = f"{_name(candidate)} has a task of the group {demand.group} already."
-    return Refusal(candidate.id, "DistinctInstance placement constraint unsatisfied.", detail)
+    return Refusal(candidate.id, DISTINCT_INSTANCE, detail)
+
+
+def constraint_filters(constraints: Iterable[Constraint]) -> list[Filter]:
+    """Return the filters of placement constraints. Raises QueryError for an expression that can't be understood."""
+    return [
+        member_of(parse_query(constraint.expression), constraint.provider)
+        if constraint.type == "memberOf"
+        else distinct_instance
+        for constraint in constraints
+    ]
+
+
+def filters_of(demand: Demand) -> tuple[Filter, ...]:
+    """Return all filters of a demand: what a host is comes first, then where it may be, then what it has left.
+
+    Raises QueryError for an expression that can't be understood.
+    """
+    return (*SUITABILITY, *constraint_filters(demand.constraints), *FITNESS[len(SUITABILITY) :])
+
+
+def would_fit_without(candidate: Candidate, demand: Demand, tasks: Iterable[TaskRecord]) -> bool:
+    """Tell whether a host refuses one more task only for what `tasks`, which are on it, hold there.
+
+    So a deployment knows that it has to stop an old task first: for its host port, its memory, its distinctInstance.
+    False if the host doesn't refuse at all.
+    """
+    filters = filters_of(demand)
+    if first_refusal(candidate, demand, filters) is None:
+        return False
+    load = candidate.load.copy()
+    for task in tasks:
+        if task.status is TaskStatus.STOPPED or task.instance_id != candidate.id:
+            continue
+        load.add(task.resources, -1)
+        if task.desired is not DesiredStatus.STOPPED:
+            load.add_to_group(task.group, -1)
+    return first_refusal(replace(candidate, load=load), demand, filters) is None
 
 
 #: What a host is, whatever it has left.
@@ -149,7 +220,7 @@ def _short(candidate: Candidate, kind: str, unit: str, wanted: int, total: int, 
     if wanted <= total - held:
         return None
     detail = f"{_name(candidate)} has {max(total - held, 0)} of {total} {unit} left; the task needs {wanted}."
-    return Refusal(candidate.id, f"RESOURCE:{kind}", detail)
+    return Refusal(candidate.id, f"RESOURCE:{kind}", detail, short=wanted - max(total - held, 0))
 
 
 def _name(candidate: Candidate) -> str:

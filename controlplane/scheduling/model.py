@@ -45,10 +45,14 @@ DEFAULT_STRATEGY = (Strategy("spread", "host"),)
 
 
 class Constraint(msgspec.Struct, frozen=True):
-    """One entry of `placementConstraints`. `expression` is empty for distinctInstance."""
+    """One entry of `placementConstraints`. `expression` is empty for distinctInstance.
+
+    `provider`: the capacity provider that a memberOf stands for, "" if it is the user's own.
+    """
 
     type: Literal["distinctInstance", "memberOf"]
     expression: str = ""
+    provider: str = ""
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +65,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     strategy: tuple[Strategy, ...] = DEFAULT_STRATEGY
     #: Attributes that the host must have, name -> value, e.g. ecs.cpu-architecture -> arm64.
     attributes: Mapping[str, str] = {}
+    #: Hosts that come last, whatever the strategy: those where such a task has failed of late.
+    avoid: frozenset[InstanceId] = frozenset()
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -81,11 +87,15 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a host can't take (one more of) the task: `reason` as in ECS's failures, `detail` a sentence with numbers."""
+    """Why a host can't take (one more of) the task: `reason` as in ECS's failures, `detail` a sentence with numbers.
+
+    `short`: how much of a resource is missing; 0 where the reason is of another kind.
+    """
 
     instance_id: InstanceId
     reason: str
     detail: str
+    short: int = 0
 
 
 class Placement(msgspec.Struct, frozen=True):

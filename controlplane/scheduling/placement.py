@@ -6,10 +6,9 @@ of an equal demand (`controlplane.scheduling.standing`), which then costs only t
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from controlplane.scheduling.filters import FITNESS, Filter, distinct_instance, first_refusal, fits, member_of
-from controlplane.scheduling.language import parse_query
+from controlplane.scheduling.filters import constraint_filters, filters_of, first_refusal, fits
 from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
 from controlplane.scheduling.ranking import Host, rank
 from homeport.ids import InstanceId
@@ -25,11 +24,14 @@ def place(candidates: Iterable[Candidate], demand: Demand, count: int, source: r
     hosts = RankedHosts(demand, source)
     for candidate in candidates:
         hosts.put(candidate)
-    return hosts.choose(count)
+    return hosts.choose(count, demand.avoid)
 
 
 class RankedHosts:
-    """Hosts, filtered and ranked for one demand. Raises QueryError if a memberOf expression can't be understood."""
+    """Hosts, filtered and ranked for one demand. Raises QueryError if a memberOf expression can't be understood.
+
+    Which hosts are to be avoided is said with each choice, since that changes while the ranking can stay.
+    """
 
     def __init__(self, demand: Demand, source: random.Random) -> None:
         self._demand = demand
@@ -52,9 +54,33 @@ class RankedHosts:
             self._refusals.pop(instance_id, None)
             self._ranking.remove(host)
 
-    def choose(self, count: int) -> Placement:
-        """Choose hosts for up to `count` tasks. Afterwards `put` the chosen again: their rank is wrong."""
+    def choose(self, count: int, avoid: Collection[InstanceId] = ()) -> Placement:
+        """Choose hosts for up to `count` tasks, those of `avoid` only when no other can take one more.
+
+        Afterwards `put` the chosen again: their rank is wrong.
+        """
         chosen: list[InstanceId] = []
+        aside = self._set_aside(avoid)
+        self._take(chosen, count)
+        for candidate in aside:
+            self.put(candidate)
+        self._take(chosen, count)
+        refusals = () if len(chosen) == count else tuple(self._refusals.values())
+        return Placement(tuple(chosen), refusals, considered=len(self._hosts))
+
+    def _set_aside(self, avoid: Collection[InstanceId]) -> list[Candidate]:
+        """Close hosts for now. They stay ranked, since a spread counts the tasks of closed hosts, too."""
+        aside = []
+        for instance_id in sorted(avoid):
+            host = self._hosts.get(instance_id)
+            if host is not None and host.is_open:
+                aside.append(host.candidate)
+                self.drop(instance_id)
+                closed = self._hosts[instance_id] = Host(host.candidate, self._demand, is_open=False)
+                self._ranking.add(closed)
+        return aside
+
+    def _take(self, chosen: list[InstanceId], count: int) -> None:
         while len(chosen) < count and self._ranking.best() is not None:
             host = self._ranking.take()
             chosen.append(host.candidate.instance.id)
@@ -63,8 +89,6 @@ class RankedHosts:
                 self._add(host)
             else:
                 self._ranking.add(host)  # as it was: whether the tasks are really put there, nobody knows yet
-        refusals = () if len(chosen) == count else tuple(self._refusals.values())
-        return Placement(tuple(chosen), refusals, considered=len(self._hosts))
 
     def _add(self, host: Host) -> None:
         refusal = self._check(host.candidate)
@@ -79,12 +103,8 @@ class _Check:
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
-        self._constraints: list[Filter] = [
-            member_of(parse_query(constraint.expression)) if constraint.type == "memberOf" else distinct_instance
-            for constraint in demand.constraints
-        ]
-        # What a host is comes first, then where it may be, then what it has left.
-        self._all = (*FITNESS[:4], *self._constraints, *FITNESS[4:])
+        self._constraints = constraint_filters(demand.constraints)
+        self._all = filters_of(demand)
 
     def __call__(self, candidate: Candidate) -> Refusal | None:
         if fits(candidate, self._demand):

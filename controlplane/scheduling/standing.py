@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from controlplane.scheduling.model import Demand, Placement, candidate_of, candidates_of
 from controlplane.scheduling.placement import RankedHosts
@@ -44,7 +45,11 @@ class StandingRankings:
 
     def place(self, state: State, cluster: str, demand: Demand, count: int, source: random.Random) -> Placement:
         """Choose hosts for up to `count` tasks. Raises QueryError if a memberOf expression can't be understood."""
-        # Demands hold dicts, so they have no hash; their text has.
+        # Demands hold dicts, so they have no hash; their text has. Which hosts to avoid is no part of it: that changes
+        # with every failure, and the ranking is good for all of them.
+        avoid = demand.avoid
+        if avoid:
+            demand = replace(demand, avoid=frozenset())
         key = cluster, _encoder.encode(demand)
         standing = self._kept.pop(key, None)  # if anything is raised below, it is not kept
         changed = None if standing is None else state.host_log.since(standing.seen)
@@ -55,7 +60,7 @@ class StandingRankings:
         else:
             _catch_up(standing, state, cluster, {*changed, *standing.chosen})
         standing.seen = state.host_log.last
-        placement = standing.hosts.choose(count)
+        placement = standing.hosts.choose(count, avoid)
         standing.chosen = placement.chosen
         self._kept[key] = standing
         if len(self._kept) > MAX_KEPT:

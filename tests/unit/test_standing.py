@@ -72,9 +72,15 @@ class Standing(RuleBasedStateMachine):
         with self.context.state.transaction() as transaction:
             transaction.delete(an_instance(host))
 
-    @rule(demand=st.sampled_from(DEMANDS), count=st.integers(1, 4), carried_out=st.booleans())
-    def tasks_are_placed(self, demand: Demand, count: int, carried_out: bool) -> None:
+    @rule(
+        demand=st.sampled_from(DEMANDS),
+        count=st.integers(1, 4),
+        avoid=st.frozensets(st.sampled_from(HOSTS), max_size=3),
+        carried_out=st.booleans(),
+    )
+    def tasks_are_placed(self, demand: Demand, count: int, avoid: frozenset[InstanceId], carried_out: bool) -> None:
         state = self.context.state
+        demand = replace(demand, avoid=avoid)
         expected = place(candidates_of(state, "default"), demand, count, random.Random(1))
         placement = self.rankings.place(state, "default", demand, count, random.Random(1))
         assert placement.chosen == expected.chosen
@@ -148,6 +154,20 @@ def test_a_placement_looks_only_at_hosts_that_have_changed() -> None:
     book.looked_at.clear()
     rankings.place(context.state, "default", a_demand(), 1, random.Random(1))
     assert book.looked_at == [chosen], "a heartbeat is no change"
+
+
+def test_whom_to_avoid_is_no_reason_to_look_at_all_hosts_again() -> None:
+    context = a_context()
+    rankings = StandingRankings()
+    for host in HOSTS:
+        put(context, an_instance(host))
+        context.state.presence.put(host, Presence(connected=True, since=1.0, last_seen_at=1.0))
+    (first,) = rankings.place(context.state, "default", a_demand(), 1, random.Random(1)).chosen
+    book = context.state.load = _Watched(context.state.host_log)
+    demand = a_demand(avoid=frozenset(HOSTS[:4]))
+    assert rankings.place(context.state, "default", demand, 1, random.Random(1)).chosen == (HOSTS[4],)
+    assert book.looked_at == [first]
+    assert rankings.place(context.state, "default", a_demand(), 1, random.Random(1)).chosen == (first,)
 
 
 def test_a_ranking_that_failed_is_not_kept() -> None:
