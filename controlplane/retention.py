@@ -6,7 +6,8 @@
    After a restart the hour begins anew;
  - a clientToken is forgotten after ECS's 24 hours;
  - a deregistered (INACTIVE) host after a day;
- - a task definition that DeleteTaskDefinitions marked, once no task that isn't STOPPED uses it.
+ - a task definition that DeleteTaskDefinitions marked, once no task that isn't STOPPED and no service uses it;
+ - a deleted (INACTIVE) service after a day, and deployments that are long over (`controlplane.services.past`).
 
 `due` decides, for one record and purely; a sweep looks through the tables a slice per event-loop turn, so that a long
 table never holds up requests; `run` repeats that. Doing it twice changes nothing.
@@ -20,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.context import Context
+from controlplane.services.past import outlived, uses_definition
 from controlplane.state.records import (
     IdempotencyRecord,
     InstanceRecord,
@@ -27,6 +29,7 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.service_records import SERVICE_GROUP
 from controlplane.state.state import State
 from controlplane.state.table import Table
 from homeport.ids import TaskId
@@ -87,6 +90,13 @@ class Reaper:
                 after = records[-1].key
                 removed += self._remove([record for record in records if self._due(record)])
                 await asyncio.sleep(0)
+        return removed + await self._sweep_services()
+
+    async def _sweep_services(self) -> int:
+        removed = 0
+        for service in tuple(self._context.state.services):
+            removed += self._remove(list(outlived(self._context.state, service, self._context.clock.now())))
+            await asyncio.sleep(0)
         return removed
 
     def _due(self, record: Record) -> bool:
@@ -126,8 +136,10 @@ def _in_use(state: State, record: Record) -> bool:
     """Tell whether something still needs a record whose time is over."""
     if isinstance(record, InstanceRecord):
         return state.load.of(record.id).tasks > 0
+    if isinstance(record, TaskRecord):
+        return record.group.startswith(SERVICE_GROUP) and not record.settled
     if isinstance(record, TaskDefinitionRecord):
-        return any(
+        return uses_definition(state, record.name) or any(
             task.spec.revision == record.revision and task.status is not TaskStatus.STOPPED
             for task in _tasks_of_family(state, record.family)
         )

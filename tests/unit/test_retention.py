@@ -1,11 +1,15 @@
 """The reaper: what is due goes, what is not or is still needed stays."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from controlplane.context import Context
 from controlplane.retention import Reaper, Retention, due
+from controlplane.services.past import MAX_DEPLOYMENTS
 from controlplane.state.records import ClusterRecord, IdempotencyRecord, Record
+from controlplane.state.service_records import DeploymentRecord, EventRecord, RevisionRecord, ServiceRecord
 from homeport.ids import InstanceId, TaskId
 from homeport.status import TaskStatus
 from tests.fakes.clock import ManualClock
@@ -103,3 +107,63 @@ async def test_a_definition_marked_for_deletion_goes_with_its_last_user(context:
 def test_due(record: Record, seen_at: float | None, expected: bool) -> None:
     retention = Retention(stopped_task_s=10, client_token_s=10, inactive_instance_s=10)
     assert due(record, 100.0, retention, seen_stopped_at=seen_at) is expected
+
+
+async def test_a_service_task_stays_until_its_end_is_taken_into_account(context: Context, clock: ManualClock) -> None:
+    ended = a_task("t", status=TaskStatus.STOPPED, stopped_at=1.0, group="service:web")
+    put(context, ended)
+    reaper = Reaper(context)
+    await reaper.sweep()
+    clock.time += 2 * HOUR
+    assert await reaper.sweep() == 0
+    put(context, replace(ended, settled=True))
+    assert await reaper.sweep() == 1
+
+
+def a_service(**members: Any) -> ServiceRecord:
+    return ServiceRecord(**{"id": "s", "cluster": "default", "name": "web", "created_at": 1.0, **members})
+
+
+def a_deployment(number: int, **members: Any) -> DeploymentRecord:
+    defaults = {"arn_id": f"a{number}", "revision": f"r{number}", "created_at": number, "updated_at": number}
+    return DeploymentRecord(id=f"d{number}", service_id="s", service="default/web", **{**defaults, **members})
+
+
+def a_revision(number: int, definition: str = "web:1") -> RevisionRecord:
+    return RevisionRecord(
+        id=f"r{number}", service_id="s", service="default/web", created_at=number, task_definition=definition
+    )
+
+
+async def test_a_deleted_service_goes_after_a_day_with_all_that_is_its(context: Context, clock: ManualClock) -> None:
+    event = EventRecord(id="e", service_id="s", number=1, at=1.0, message="(service web) is there")
+    service = a_service(status="INACTIVE", deleted_at=clock.time, deployments=("d1",))
+    put(context, service, a_deployment(1), a_revision(1), event)
+    reaper = Reaper(context)
+    clock.time += 24 * HOUR - 1
+    assert await reaper.sweep() == 0
+    clock.time += 1
+    assert await reaper.sweep() == 4
+    state = context.state
+    assert [len(table) for table in (state.services, state.deployments, state.revisions, state.events)] == [0] * 4
+
+
+async def test_of_many_deployments_the_live_and_the_latest_stay_with_their_revisions(
+    context: Context, clock: ManualClock
+) -> None:
+    count = MAX_DEPLOYMENTS + 3
+    put(context, a_service(deployments=("d0",), stable_revision="r1"))
+    for number in range(count):
+        put(context, a_deployment(number, created_at=clock.time + number), a_revision(number))
+    await Reaper(context).sweep()
+    assert {d.id for d in context.state.deployments} == {"d0", *(f"d{n}" for n in range(3, count))}
+    # What a rollback would go back to is needed, though its deployment is forgotten.
+    assert {r.id for r in context.state.revisions} == {"r0", "r1", *(f"r{n}" for n in range(3, count))}
+
+
+async def test_a_definition_that_a_service_may_start_tasks_of_stays(context: Context) -> None:
+    definition = replace(a_definition(), status="DELETE_IN_PROGRESS")
+    put(context, definition, a_service(deployments=("d1",)), a_deployment(1), a_revision(1))
+    assert await Reaper(context).sweep() == 0
+    put(context, a_service(deployments=("d1",), status="INACTIVE", deleted_at=context.clock.now()))
+    assert await Reaper(context).sweep() == 1
