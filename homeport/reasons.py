@@ -17,6 +17,7 @@ __all__ = [
     "DOCKER_TIMEOUT",
     "DRAINING",
     "ESSENTIAL_EXITED",
+    "EXCLUSIVE_REPLACED",
     "FAILED_HEALTH_CHECKS",
     "HOST_LOST",
     "NO_LONGER_ASSIGNED",
@@ -25,10 +26,14 @@ __all__ = [
     "RECORD_LOST",
     "REPLACED_WHILE_LOST",
     "RESOURCE_ERROR",
+    "RETRIED_WHILE_LOST",
     "SCALING",
+    "START_TIMED_OUT",
     "STOPPED_BEFORE_PULL",
     "STOPPED_BY_USER",
     "TASK_STATE_ERROR",
+    "TIMED_OUT",
+    "WAIT_TIMED_OUT",
     "named",
     "trim",
 ]
@@ -43,6 +48,18 @@ REPLACED_WHILE_LOST: Final = (
     "The container instance could not be reached for longer than the service's lost-after time; the task was replaced"
 )
 STOPPED_BY_USER: Final = "Task stopped by user"
+TIMED_OUT: Final = "The task ran for longer than {limit_s} s, the limit of its tag homeport:timeout"
+START_TIMED_OUT: Final = (
+    "The task wasn't running {limit_s} s after it was placed, the limit of its tag homeport:start-timeout"
+)
+WAIT_TIMED_OUT: Final = "The task found no place within {limit_s} s, the limit of its tag homeport:wait-timeout"
+EXCLUSIVE_REPLACED: Final = (
+    "A newer task of the exclusive group {group} takes its place: homeport:exclusive-policy was replace"
+)
+RETRIED_WHILE_LOST: Final = (
+    "The container instance has not been heard of for {lost_after_s} s (homeport:lost-after); the task is run again as"
+    " task {retry}, and this one stops when its host is back"
+)
 DEREGISTERED_BY_FORCE: Final = "Container instance deregistration forced by user"
 HOST_LOST: Final = "The container instance has not been heard of since {since}; the task is given up as lost"
 

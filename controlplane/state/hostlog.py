@@ -24,6 +24,8 @@ class HostLog:
         self._changes: OrderedDict[InstanceId, int] = OrderedDict()
         #: Called, in no hurry to be answered, after each change: whoever follows hosts looks into the log then.
         self.on_change: Callable[[], None] = lambda: None
+        #: The same, for whoever else follows hosts: append to it, and remove from it when done.
+        self.followers: list[Callable[[], None]] = []
 
     def note(self, instance_id: InstanceId) -> None:
         """Note that a host has changed just now. For the state's own books alone."""
@@ -34,6 +36,8 @@ class HostLog:
         self._changes[instance_id] = self.last
         self._changes.move_to_end(instance_id)
         self.on_change()
+        for follower in self.followers:
+            follower()
 
     def since(self, number: int) -> list[InstanceId] | None:
         """Return the hosts that have changed after `number`; None if that is too long ago to be known."""

@@ -23,6 +23,7 @@ __all__ = [
     "SettingRecord",
     "Tags",
     "TaskDefinitionRecord",
+    "TaskOrder",
     "TaskRecord",
 ]
 
@@ -147,6 +148,46 @@ class InstanceRecord(Record, frozen=True):
         return f"mi-{self.id[:17]}"
 
 
+class TaskOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a task that no service owns was asked for with, if it is to be stopped, run again or held back by tags.
+
+    Together with the task's own members it is enough to place the task later, or to make the next attempt of it. Most
+    tasks have none. All times are by the control plane's clock, since hosts' clocks may be wrong.
+    """
+
+    #: The operation that began it: RunTask or StartTask.
+    operation: str = "RunTask"
+    #: The request's `placementConstraints` and `placementStrategy`, as given.
+    constraints: tuple[dict[str, Any], ...] = ()
+    strategy: tuple[dict[str, Any], ...] = ()
+    #: The host that StartTask named.
+    instance_id: InstanceId | None = None
+    #: How many seconds it may be RUNNING, may take from its placement to RUNNING, and may wait for a host.
+    timeout_s: int | None = None
+    start_timeout_s: int | None = None
+    wait_timeout_s: int | None = None
+    #: How often it is run again if it fails, and after how many seconds of its host's silence it counts as failed.
+    retries: int = 0
+    lost_after_s: int = 60
+    #: The name of its concurrency group in the cluster; "" for none. One of the group runs at a time.
+    exclusive: str = ""
+    #: Its place in that group's order of arrival.
+    turn: int = 0
+    #: Counts the attempts of one order, from 1.
+    attempt: int = 1
+    #: The attempt before this one, and the one after it.
+    retry_of: TaskId | None = None
+    retried_as: TaskId | None = None
+    #: It isn't placed before this time.
+    not_before: float | None = None
+    #: Hosts where an attempt failed for the host's sake: used only if no other will do.
+    avoid: tuple[InstanceId, ...] = ()
+    #: What its story last said that it waits for.
+    waits_for: str = ""
+    placed_at: float | None = None
+    running_at: float | None = None
+
+
 class TaskRecord(Record, frozen=True):
     """A task. Identity (id, cluster, spec, and the instance once set) never changes."""
 
@@ -196,6 +237,8 @@ class TaskRecord(Record, frozen=True):
     protected_until: float | None = None
     #: Its end has been taken into account.
     settled: bool = False
+    #: None for a task of a service, and for one that is only run.
+    order: TaskOrder | None = None
     tags: Tags = {}
     #: ECS's counter of changes.
     version: int = 1

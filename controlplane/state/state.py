@@ -66,6 +66,10 @@ class _TaskIndexes(NamedTuple):
     phase: str
     #: Tasks of a service that its reconciler has to look at: all but those whose end is taken into account.
     service: tuple[str, str] | None
+    #: Tasks that the standalone reconciler has to look at, all under True.
+    standalone: bool | None
+    #: (cluster, name) of the concurrency group: who runs in it or waits for it.
+    exclusive: tuple[str, str] | None
     # Only counted:
     status_desired: tuple[TaskStatus, DesiredStatus]
     cluster_phase_launch_type: tuple[str, str, str]
@@ -77,6 +81,20 @@ def _deployment_count(task: TaskRecord) -> tuple[str, str] | None:
     if task.lost_at is not None or task.status > TaskStatus.RUNNING:
         return None
     return task.started_by, "running" if task.status is TaskStatus.RUNNING else "pending"
+
+
+def _standalone(task: TaskRecord) -> bool | None:
+    """File a task that may still have to be stopped, placed or run again. What ended without retries needs nothing."""
+    order = task.order
+    if order is None or task.settled:
+        return None
+    return True if order.retries or task.status is not TaskStatus.STOPPED else None
+
+
+def _exclusive(task: TaskRecord) -> tuple[str, str] | None:
+    if task.order is None or not task.order.exclusive or task.status is TaskStatus.STOPPED:
+        return None
+    return task.cluster, task.order.exclusive
 
 
 def _file_task(task: TaskRecord) -> _TaskIndexes:
@@ -92,6 +110,8 @@ def _file_task(task: TaskRecord) -> _TaskIndexes:
         instance_phase=(instance_id, its_phase),
         phase=its_phase,
         service=(cluster, task.group) if of_service and not task.settled else None,
+        standalone=_standalone(task),
+        exclusive=_exclusive(task),
         status_desired=(task.status, task.desired),
         cluster_phase_launch_type=(cluster, its_phase, task.launch_type),
         deployment_count=_deployment_count(task) if of_service else None,
