@@ -17,11 +17,14 @@ __all__ = [
     "ApiError",
     "ClientException",
     "ClusterContainsContainerInstancesException",
+    "ClusterContainsServicesException",
     "ClusterContainsTasksException",
     "ClusterNotFoundException",
     "ConflictException",
     "InvalidParameterException",
     "ServerException",
+    "ServiceNotActiveException",
+    "ServiceNotFoundException",
     "TargetNotFoundException",
     "UnsupportedFeatureException",
 ]
@@ -67,6 +70,10 @@ class ClusterContainsContainerInstancesException(ApiError):
     """The cluster still has registered container instances."""
 
 
+class ClusterContainsServicesException(ApiError):
+    """The cluster still has services."""
+
+
 class ClusterContainsTasksException(ApiError):
     """The cluster still has tasks."""
 
@@ -77,6 +84,20 @@ class ConflictException(ApiError):
     def __init__(self, message: str, resource_ids: Sequence[str]) -> None:
         super().__init__(message)
         self.members = {"resourceIds": list(resource_ids)}
+
+
+class ServiceNotFoundException(ApiError):
+    """The named service doesn't exist."""
+
+    def __init__(self, message: str = "Service not found.") -> None:
+        super().__init__(message)
+
+
+class ServiceNotActiveException(ApiError):
+    """The service is being deleted, or is."""
+
+    def __init__(self, message: str = "Service was not ACTIVE.") -> None:
+        super().__init__(message)
 
 
 class TargetNotFoundException(ApiError):
