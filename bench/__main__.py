@@ -19,6 +19,7 @@ from bench.containers import restart_after_death, start_twenty
 from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
+from bench.services import services
 from tests.e2e.harness import Installation, installation
 from tests.engine.busybox import import_image
 
@@ -56,6 +57,7 @@ def _journal() -> Json:
 SUITES: Final[dict[str, Callable[[], Json]]] = {
     "start 20 containers": lambda: _with_agent(lambda homeport: start_twenty(homeport, IMAGE, ROUNDS)),
     "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
+    "services": lambda: _with_agent(lambda homeport: services(homeport, IMAGE, ROUNDS)),
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
     "api": _api,
     "journal": _journal,
