@@ -67,6 +67,9 @@ class AgentSession:
         self._heard = heard
         self._period_s = 5.0
         self._heartbeat_now = asyncio.Event()
+        #: Held while reports that the workload has handed out are being sent.
+        self._reporting = asyncio.Lock()
+        self._caught_up = False
 
     async def greet(self) -> Welcome:
         """Prove the host's key. Raises SessionEnded if refused, SessionLost, ProtocolError."""
@@ -95,6 +98,7 @@ class AgentSession:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_heartbeats())
             group.create_task(self._send_reports())
+            group.create_task(self._tell_when_caught_up())
             group.create_task(self._send_facts())
             await self._read(LogServer(self._workload, self._send, group))
         raise AssertionError("_read returned")
@@ -122,10 +126,16 @@ class AgentSession:
                     raise ProtocolError(f"unexpected {type(message).__name__} within a session")
 
     async def _send_heartbeats(self) -> NoReturn:
-        """Send a heartbeat at once, then at the dictated period, and at once when a set was taken or is needed."""
+        """Send a heartbeat at once, then at the dictated period, and at once when there is something for one to say."""
         while True:
             self._heartbeat_now.clear()
-            await self._send(Heartbeat(revision=self._workload.revision, conditions=self._workload.conditions()))
+            await self._send(
+                Heartbeat(
+                    revision=self._workload.revision,
+                    conditions=self._workload.conditions(),
+                    caught_up=self._caught_up,
+                )
+            )
             try:
                 async with asyncio.timeout(self._period_s):
                     await self._heartbeat_now.wait()
@@ -135,8 +145,16 @@ class AgentSession:
     async def _send_reports(self) -> NoReturn:
         while True:
             reports = await self._workload.next_reports()
-            for frame in encode_reports(reports):
-                await self._socket.send_frame(frame, WSMsgType.TEXT)
+            async with self._reporting:
+                for frame in encode_reports(reports):
+                    await self._socket.send_frame(frame, WSMsgType.TEXT)
+
+    async def _tell_when_caught_up(self) -> None:
+        """Have a heartbeat say that all has been told, behind the frames that tell it."""
+        await self._workload.caught_up()
+        async with self._reporting:
+            self._caught_up = True
+        self._heartbeat_now.set()
 
     async def _send_facts(self) -> NoReturn:
         while True:

@@ -98,6 +98,8 @@ class Worker:
         self._outbox = Outbox()
         self._runners: dict[TaskId, TaskRunner] = {}
         self._revision = -1
+        #: A complete set has been taken in this session.
+        self._set_held = asyncio.Event()
         self._ready = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         #: A complete set has been taken, so what belongs to no task is known to be unwanted.
@@ -173,6 +175,7 @@ class Worker:
     def session_began(self) -> None:
         """See Workload."""
         self._revision = -1
+        self._set_held.clear()
         for runner in self._runners.values():
             if runner.state.acked < runner.state.seq:
                 self._outbox.put(report_of(runner.state))
@@ -196,6 +199,7 @@ class Worker:
         self._clean_due.set()
         if assignments.base is None:
             self._complete = True
+            self._set_held.set()
             self._sweep_due.set()
 
     def _put(self, assignment: Assignment) -> asyncio.Future[None]:
@@ -260,6 +264,14 @@ class Worker:
     async def next_reports(self) -> tuple[TaskReport, ...]:
         """See Workload."""
         return await self._outbox.take()
+
+    async def caught_up(self) -> None:
+        """See Workload."""
+        await self._ready.wait()
+        await self._set_held.wait()
+        for runner in tuple(self._runners.values()):
+            await runner.looked.wait()
+        await self._outbox.emptied()
 
     async def acknowledged(self, seqs: Mapping[TaskId, int]) -> None:
         """See Workload."""

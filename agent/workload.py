@@ -33,6 +33,12 @@ class Workload(Protocol):
         """These reports are durable at the control plane; what they told may be forgotten here."""
         ...
 
+    async def caught_up(self) -> None:
+        """Wait until this session's complete set is held, every container that an earlier agent left has been looked
+        at, and `next_reports` has returned every report due until then. Safe to cancel.
+        """
+        ...
+
     async def next_facts(self) -> HostFacts:
         """Wait until the host's facts have changed since they were last returned, then return them. Safe to cancel."""
         ...

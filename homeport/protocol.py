@@ -210,6 +210,9 @@ class Heartbeat(_Tagged, frozen=True):
 
     revision: int
     conditions: tuple[Condition, ...] = ()
+    #: Whether all that has changed while there was no session has been reported in this one, and every container that
+    #: an earlier agent left has been looked at. None: an agent that doesn't say.
+    caught_up: bool | None = None
 
 
 class HeartbeatAck(_Tagged, frozen=True):

@@ -35,6 +35,8 @@ class TaskRunner:
     ) -> None:
         """`fresh`: the state isn't in the journal yet."""
         self.state = state
+        #: Set once every container that an earlier agent may have left has been looked at.
+        self.looked = asyncio.Event()
         self._performer = performer
         self._save = save
         self._publish = publish
@@ -103,6 +105,8 @@ class TaskRunner:
                 _log.info(line.message, event_kind=line.event, container=line.container)
         if after.seq > before.seq:
             self._publish(after)
+        if after.over or not (after.unrecorded or any(c.inherited for c in after.containers)):
+            self.looked.set()
 
     def _act(self, group: asyncio.TaskGroup, action: Action) -> None:
         if isinstance(action, CancelPull):

@@ -271,7 +271,8 @@ class FleetHub:
         if instance is None or instance.status == "INACTIVE":
             state.presence.forget(instance_id)
         elif known is not None:
-            state.presence.put(instance_id, replace(known, connected=False, since=self._context.clock.now()))
+            gone = replace(known, connected=False, heard_out=False, since=self._context.clock.now())
+            state.presence.put(instance_id, gone)
 
     # ------------------------------------------------------------ logs
 

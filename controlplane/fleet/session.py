@@ -82,6 +82,7 @@ class Session:
         self._complete_due = True
         self._set_sent_at = float("-inf")
         self._told_revision = -1
+        self._heard_out = False
         self._frames = 0
         self._counting_since = float("-inf")
         self._wake: Callable[[], None] = lambda: None
@@ -191,12 +192,22 @@ class Session:
         self._wake()
 
     def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
-        note_presence(self._context, self.instance_id, heartbeat)
+        self._heard_out = self._heard_out or self._says_all_is_told(heartbeat)
+        note_presence(self._context, self.instance_id, heartbeat, heard_out=self._heard_out)
         if self._asks_anew(heartbeat.revision):
             self._complete_due = True
         self._told_revision = heartbeat.revision
         self.period_s = self._host.next_period()
         self.post(HeartbeatAck(next_s=self.period_s))
+
+    def _says_all_is_told(self, heartbeat: Heartbeat) -> bool:
+        """Tell whether all that has changed in the host's absence has been reported; frames are taken in their order.
+
+        An agent that doesn't say so has sent it with the session's beginning, before it confirms our set.
+        """
+        if heartbeat.caught_up is not None:
+            return heartbeat.caught_up
+        return heartbeat.revision == self._wishes.revision != -1
 
     def _asks_anew(self, revision: int) -> bool:
         """Tell whether the host needs a complete set.
@@ -296,8 +307,8 @@ def update_facts(context: Context, instance_id: InstanceId, facts: HostFacts) ->
     return instance
 
 
-def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbeat) -> None:
-    """Note that a host is well, and what it says of its own health."""
+def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbeat, *, heard_out: bool) -> None:
+    """Note that a host is well, what it says of its own health, and whether it has told all of its absence."""
     now = context.clock.now()
     before = context.state.presence.of(instance_id)
     context.state.presence.put(
@@ -308,5 +319,6 @@ def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbea
             last_seen_at=now,
             conditions=heartbeat.conditions,
             address="" if before is None else before.address,
+            heard_out=heard_out,
         ),
     )

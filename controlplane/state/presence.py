@@ -18,6 +18,8 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
     #: The IP address its last session came from; "" if unknown.
     address: str = ""
+    #: Whether everything that has changed while it was away is known: only then are its tasks as they seem.
+    heard_out: bool = False
 
     @property
     def impaired(self) -> tuple[Condition, ...]:
@@ -26,7 +28,10 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresenceBook:
-    """instance -> Presence. `fleet` alone writes. Hosts that come, go, or change their health are noted in `log`."""
+    """instance -> Presence. `fleet` alone writes.
+
+    Hosts that come, have been heard out, go, or change their health are noted in `log`.
+    """
 
     def __init__(self, log: HostLog) -> None:
         self._log = log
@@ -50,10 +55,14 @@ class PresenceBook:
         before = self._presence.get(instance_id)
         self._presence[instance_id] = presence
         # A mere heartbeat is no news.
-        if before is None or (before.connected, before.conditions) != (presence.connected, presence.conditions):
+        if before is None or _news(before) != _news(presence):
             self._log.note(instance_id)
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drop a host that is gone for good."""
         self._presence.pop(instance_id, None)
         self._log.note(instance_id)
+
+
+def _news(presence: Presence) -> tuple[bool, bool, tuple[Condition, ...]]:
+    return presence.connected, presence.heard_out, presence.conditions

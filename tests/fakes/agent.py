@@ -176,7 +176,7 @@ class SimulatedHost:
                 async with asyncio.timeout_at(beat_at):
                     frame = await socket.receive()
             except TimeoutError:
-                await _send(socket, Heartbeat(revision=self.revision, conditions=self.conditions))
+                await _send(socket, self.heartbeat())
                 beat_at = loop.time() + period_s
                 continue
             if frame.type is not WSMsgType.TEXT:
@@ -203,6 +203,10 @@ class SimulatedHost:
                     return
                 case _:
                     pass
+
+    def heartbeat(self) -> Heartbeat:
+        """Return a heartbeat; the first comes behind the reports that weren't acknowledged in earlier sessions."""
+        return Heartbeat(revision=self.revision, conditions=self.conditions, caught_up=True)
 
     def hello(self, nonce: str) -> Hello:
         """Return the proof for a nonce."""

@@ -26,6 +26,9 @@ class FakeWorkload:
         self.open_logs = 0
         self.log_chunks_made: dict[str, int] = {}
         self.logs_fail = False
+        #: Not every container has been looked at yet.
+        self.looking = False
+        self._moved = asyncio.Event()
         self.unacknowledged: dict[TaskId, TaskReport] = {}
         #: The revision that the last heartbeat told.
         self.beaten_revision = -1
@@ -46,6 +49,11 @@ class FakeWorkload:
         """The host has changed."""
         self._facts = facts
         self._facts_changed.set()
+
+    def look(self) -> None:
+        """Every container has been looked at."""
+        self.looking = False
+        self._moved.set()
 
     def lose_set(self) -> None:
         """Doubt what is held, as after a gap."""
@@ -71,12 +79,19 @@ class FakeWorkload:
             return
         self.held = fold(self.held, assignments)
         self._revision = assignments.revision
+        self._moved.set()
 
     async def next_reports(self) -> tuple[TaskReport, ...]:
         await self._report_due.wait()
         self._report_due.clear()
         due, self._due = self._due, {}
+        self._moved.set()
         return tuple(due.values())
+
+    async def caught_up(self) -> None:
+        while self._revision == -1 or self._due or self.looking:
+            self._moved.clear()
+            await self._moved.wait()
 
     async def acknowledged(self, seqs: Mapping[TaskId, int]) -> None:
         self.acks.append(dict(seqs))

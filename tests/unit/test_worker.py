@@ -16,7 +16,7 @@ from agent.journal import Journal
 from homeport import reasons
 from homeport.ids import TaskId
 from homeport.protocol import Assignments, LogsRequest
-from homeport.status import DesiredStatus, StopCode, TaskStatus
+from homeport.status import ContainerStatus, DesiredStatus, StopCode, TaskStatus
 from tests.fakes.agent_host import OWNER, AgentHost, assignment, container, restarts, spec_of
 from tests.fakes.clock import MovableClock
 from tests.fakes.engine import FakeEngine, Verb
@@ -388,6 +388,36 @@ async def test_what_is_acknowledged_is_not_sent_again(host: AgentHost) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await worker.next_reports()
+
+
+async def test_caught_up_means_set_held_containers_looked_at_and_reports_handed_out(
+    host: AgentHost, engine: FakeEngine
+) -> None:
+    async with host.running():
+        await host.assign(assignment(), assignment(task_id="t2", desired=DesiredStatus.PENDING))
+        await host.until_status(TaskStatus.RUNNING)
+        await host.until(lambda report: report.containers[0].status is ContainerStatus.CREATED, task_id="t2")
+    engine.exit(engine.find("web", task="t1").container_id, 3)
+    with engine.held("inspect") as looks:
+        async with host.running() as worker, asyncio.TaskGroup() as group:
+            host.stop_collecting()
+            caught_up = group.create_task(worker.caught_up())
+            await looks.arrived()
+            await host.assign(assignment(), assignment(task_id="t2", desired=DesiredStatus.PENDING), complete=True)
+            await worker.next_reports()
+            await turns(50)
+            assert not caught_up.done(), "what ended meanwhile isn't known yet"
+            looks.release()
+            await eventually(lambda: worker.tasks()[0].over and not worker.tasks()[1].containers[0].inherited)
+            await turns(50)
+            assert not caught_up.done(), "the report is still here"
+            reports = await worker.next_reports()
+            assert TaskStatus.STOPPED in {report.status for report in reports}
+            await caught_up
+            worker.session_began()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await worker.caught_up()
 
 
 async def test_a_control_plane_that_forgot_an_end_is_told_again(host: AgentHost, engine: FakeEngine) -> None:
