@@ -1,20 +1,23 @@
-"""The two wire forms of AWS services: JSON 1.0/1.1, and the older query protocol (a form in, XML out) that STS speaks.
+"""Wire forms of AWS services: JSON 1.0/1.1, and the older query protocol (a form in, XML out) that STS speaks.
+
+The third, REST-JSON, is in `rest`; `wire` tells which of them a service has.
 
 A codec turns a body into a plain document, and an answer or error into a body. What a document means is not its
 business. Timestamps in answers are epoch seconds inside; JSON carries them as numbers, XML as ISO 8601.
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from controlplane.api.errors import ApiError
-from controlplane.api.model import Operation, Service, Shape
+from controlplane.api.model import Operation, Shape
 
-__all__ = ["Codec", "JsonCodec", "QueryCodec", "codec_of"]
+__all__ = ["Codec", "JsonCodec", "QueryCodec", "RequestParts", "parse_form", "scalar"]
 
 Document = dict[str, Any]
 
@@ -22,13 +25,31 @@ Document = dict[str, Any]
 _MAX_FORM_FIELDS: Final = 1000
 
 
+class RequestParts(NamedTuple):
+    """Where a REST request has input besides its body."""
+
+    #: The path's labels, decoded.
+    labels: dict[str, str]
+    #: The query's parameters, decoded, in order.
+    query: list[tuple[str, str]]
+    headers: CIMultiDict[str] | CIMultiDictProxy[str]
+
+
 class Codec(Protocol):
     """One wire form of one service."""
 
     content_type: str
 
-    def parse(self, body: bytes, shape: Shape | None) -> object:
+    def parse(self, body: bytes, shape: Shape | None, parts: RequestParts | None = None) -> object:
         """Return the request document. Raises ApiError (SerializationException) if the body can't be read."""
+        ...
+
+    def head(self, operation: Operation | None, document: Document) -> tuple[int, dict[str, str]]:
+        """Return the status of an answer, and the headers that carry members of it."""
+        ...
+
+    def error_headers(self, code: str) -> dict[str, str]:
+        """Return the headers of an error that the protocol wants."""
         ...
 
     def render(self, operation: Operation | None, document: Document, request_id: str) -> bytes:
@@ -40,13 +61,25 @@ class Codec(Protocol):
         ...
 
 
-class JsonCodec:
+class _BodyCodec:
+    """A form in which everything is in the body."""
+
+    def head(self, operation: Operation | None, document: Document) -> tuple[int, dict[str, str]]:  # noqa: ARG002
+        """See Codec."""
+        return 200, {}
+
+    def error_headers(self, code: str) -> dict[str, str]:  # noqa: ARG002
+        """See Codec."""
+        return {}
+
+
+class JsonCodec(_BodyCodec):
     """AWS JSON."""
 
     def __init__(self, version: str = "1.1") -> None:
         self.content_type = f"application/x-amz-json-{version}"
 
-    def parse(self, body: bytes, shape: Shape | None) -> object:  # noqa: ARG002 - JSON needs no shape
+    def parse(self, body: bytes, shape: Shape | None, parts: RequestParts | None = None) -> object:  # noqa: ARG002
         """See Codec. An empty body is an empty object."""
         if not body:
             return {}
@@ -65,7 +98,7 @@ class JsonCodec:
         return msgspec.json.encode({"__type": code, "message": error.message, **error.members})
 
 
-class QueryCodec:
+class QueryCodec(_BodyCodec):
     """The AWS query protocol."""
 
     content_type = "text/xml"
@@ -73,7 +106,7 @@ class QueryCodec:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
 
-    def parse(self, body: bytes, shape: Shape | None) -> object:
+    def parse(self, body: bytes, shape: Shape | None, parts: RequestParts | None = None) -> object:  # noqa: ARG002
         """See Codec."""
         form = parse_form(body)
         return {} if shape is None else _from_form(shape, form, "")
@@ -96,13 +129,6 @@ class QueryCodec:
             f"<Code>{escape(code)}</Code><Message>{_text(error.message)}</Message></Error>"
             f"<RequestId>{request_id}</RequestId></ErrorResponse>"
         ).encode()
-
-
-def codec_of(service: Service) -> Codec:
-    """Return the codec of a service."""
-    if service.protocol == "query":
-        return QueryCodec(service.xml_namespace)
-    return JsonCodec(service.json_version)
 
 
 def parse_form(body: bytes) -> dict[str, str]:
@@ -140,7 +166,7 @@ def _from_form(shape: Shape, form: dict[str, str], prefix: str) -> object:
             form.get(f"{item}.key", ""): _from_form(shape.element, form, f"{item}.value")
             for item in _numbered(form, f"{prefix}.entry")
         }
-    return _scalar(shape, form[prefix]) if prefix in form else None
+    return scalar(shape, form[prefix]) if prefix in form else None
 
 
 def _join(prefix: str, name: str) -> str:
@@ -158,8 +184,8 @@ def _numbered(form: dict[str, str], prefix: str) -> list[str]:
     return found
 
 
-def _scalar(shape: Shape, text: str) -> object:
-    """Type a field by its shape; what can't be typed is left a string, for validation to refuse."""
+def scalar(shape: Shape, text: str) -> object:
+    """Type a text by its shape; what can't be typed is left a string, for validation to refuse."""
     try:
         if shape.type in ("integer", "long"):
             return int(text)

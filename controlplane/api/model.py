@@ -12,9 +12,12 @@ from typing import Any, Final, Literal
 
 from botocore.loaders import Loader
 
-__all__ = ["Operation", "Protocol", "Service", "Shape", "load_service"]
+__all__ = ["Location", "Operation", "Protocol", "Service", "Shape", "load_service"]
 
-Protocol = Literal["json", "query"]
+Protocol = Literal["json", "query", "rest-json"]
+
+#: Where a member of a REST request or answer is, if not in the body. "headers": all headers with the name's beginning.
+Location = Literal["uri", "querystring", "header", "headers", "statusCode"]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +44,13 @@ class Shape:
     union: bool = False
     #: Any JSON is allowed.
     document: bool = False
+    #: Of a structure: the members that go under another name than their own, and those that aren't in the body (REST).
+    wire_names: dict[str, str] = field(default_factory=dict)
+    locations: dict[str, Location] = field(default_factory=dict)
+    #: Of a structure in REST: the member that is the whole body; "" if the members share it.
+    payload: str = ""
+    #: Of a timestamp: "iso8601", "rfc822", "unixTimestamp", or "" for what its place in the message implies.
+    timestamp_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,10 @@ class Operation:
     output: Shape | None
     #: The name that wraps the output in the query protocol's XML.
     result_wrapper: str = ""
+    #: Of REST: the HTTP method, the path with its `{Label}`s, and the status of a success.
+    method: str = "POST"
+    path: str = "/"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +76,7 @@ class Service:
     """
 
     name: str
-    #: What comes before the dot in X-Amz-Target; "" for the query protocol.
+    #: What comes before the dot in X-Amz-Target; "" for the query protocol and REST.
     target_prefix: str
     signing_name: str
     #: The full name of the service, for people.
@@ -73,6 +87,8 @@ class Service:
     operations: Mapping[str, Operation] | None = None
     #: Error name -> (name on the wire, HTTP status).
     errors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    #: Errors whose text is in another member than `message` -> that member.
+    message_members: Mapping[str, str] = field(default_factory=dict)
     #: How the service names a value that breaks a constraint of its model.
     validation_error: str = "ValidationException"
 
@@ -95,8 +111,10 @@ def load_service(name: str) -> Service:
     model: dict[str, Any] = Loader().load_service_model(name, "service-2")
     metadata = model["metadata"]
     shapes = _Shapes(model["shapes"])
-    # A service that can speak several protocols is spoken to by botocore in the first one it prefers; ours are two.
-    protocol: Protocol = "query" if metadata["protocol"] == "query" else "json"
+    # A service that can speak several protocols is spoken to by botocore in the first one it prefers; JSON is among all
+    # that aren't of the other two.
+    spoken = metadata["protocol"]
+    protocol: Protocol = spoken if spoken in ("query", "rest-json") else "json"
     return Service(
         name=name,
         target_prefix=metadata.get("targetPrefix", ""),
@@ -106,12 +124,7 @@ def load_service(name: str) -> Service:
         json_version=metadata.get("jsonVersion", ""),
         xml_namespace=metadata.get("xmlNamespace", ""),
         operations={
-            operation: Operation(
-                operation,
-                shapes.optional(document.get("input")),
-                shapes.optional(document.get("output")),
-                document.get("output", {}).get("resultWrapper", ""),
-            )
+            operation: _operation(operation, document, shapes)
             for operation, document in sorted(model["operations"].items())
         },
         errors={
@@ -119,7 +132,27 @@ def load_service(name: str) -> Service:
             for shape_name, document in model["shapes"].items()
             if document.get("exception")
         },
+        message_members={
+            shape_name: member
+            for shape_name, document in model["shapes"].items()
+            if document.get("exception")
+            for member in document.get("members", ())
+            if member == "Message"
+        },
         validation_error=_VALIDATION_ERRORS.get(name, "ValidationException"),
+    )
+
+
+def _operation(name: str, document: dict[str, Any], shapes: "_Shapes") -> Operation:
+    http = document.get("http", {})
+    return Operation(
+        name,
+        shapes.optional(document.get("input")),
+        shapes.optional(document.get("output")),
+        document.get("output", {}).get("resultWrapper", ""),
+        method=http.get("method", "POST"),
+        path=http.get("requestUri", "/"),
+        status=http.get("responseCode", 200),
     )
 
 
@@ -155,9 +188,15 @@ class _Shapes:
             required=tuple(document.get("required", ())),
             union=document.get("union", False),
             document=document.get("document", False),
+            payload=document.get("payload", ""),
+            timestamp_format=document.get("timestampFormat", ""),
         )
         for member, reference in document.get("members", {}).items():
             shape.members[member] = self.get(reference["shape"])
+            if reference.get("locationName", member) != member:
+                shape.wire_names[member] = reference["locationName"]
+            if "location" in reference:
+                shape.locations[member] = reference["location"]
         if "member" in document:
             shape.element = self.get(document["member"]["shape"])
         if "value" in document:

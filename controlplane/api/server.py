@@ -1,4 +1,4 @@
-"""The front door: every signed HTTP request for an AWS service comes in by `POST /`.
+"""The front door: every signed HTTP request for an AWS service comes in by `POST /`, or by any path if it speaks REST.
 
     request id -> size limit -> service -> signature -> decode -> validate -> handler -> durable -> render
 
@@ -10,18 +10,21 @@ foresaw is logged under the request id and answered as ServerException, without 
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import structlog
 from aiohttp import web
 
 from controlplane.api.body import read_body
-from controlplane.api.codec import Codec, JsonCodec, QueryCodec, codec_of, parse_form
+from controlplane.api.codec import Codec, JsonCodec, QueryCodec, RequestParts, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.model import Operation, Service
 from controlplane.api.registry import CALLER, Document, Handler
+from controlplane.api.rest import RestRoutes
 from controlplane.api.services import load_handlers, load_services
 from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_service
 from controlplane.api.validation import check
+from controlplane.api.wire import codec_of
 from controlplane.context import Context
 from homeport.ids import new_uuid
 
@@ -39,7 +42,17 @@ log = structlog.get_logger(__name__)
 class _Call:
     """One request on its way through the steps; holds as much as is known of it, for the answer's form."""
 
-    __slots__ = ("body", "codec", "handler", "operation", "operation_name", "request", "request_id", "service")
+    __slots__ = (
+        "body",
+        "codec",
+        "handler",
+        "labels",
+        "operation",
+        "operation_name",
+        "request",
+        "request_id",
+        "service",
+    )
 
     def __init__(self, request: web.Request, request_id: str) -> None:
         self.request = request
@@ -51,6 +64,8 @@ class _Call:
         self.operation_name = _UNKNOWN
         self.operation: Operation | None = None
         self.handler: Handler | None = None
+        #: Of a REST path.
+        self.labels: dict[str, str] = {}
 
     @property
     def service_name(self) -> str:
@@ -78,11 +93,16 @@ class FrontDoor:
         self._verifier = Verifier(secret_of=secret_of, now=context.clock.now)
         self._services = load_services()
         self._codecs = {service.name: codec_of(service) for service in self._services.all}
+        self._rest_routes = {
+            service.name: RestRoutes((service.operations or {}).values())
+            for service in self._services.all
+            if service.protocol == "rest-json"
+        }
         self._handlers = load_handlers(self._services)
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return the route: `POST /`."""
-        return [web.post("/", self._handle)]
+        """Return the routes: `POST /`, and for REST every path that no other route has."""
+        return [web.post("/", self._handle), web.route("*", "/{path:.*}", self._handle_rest)]
 
     def authenticate(self, request: web.Request, body: bytes) -> Identity:
         """Return who signed an HTTP request, whatever its path. Raises ApiError if it isn't authentic.
@@ -105,6 +125,13 @@ class FrontDoor:
         """Render an error outside of `POST /` in AWS's JSON form, under a request id of its own."""
         return _refusal(error, new_uuid(self._context.random))[1]
 
+    async def _handle_rest(self, request: web.Request) -> web.Response:
+        """Answer a request whose credential scope names a service that speaks REST; all others are 404."""
+        service = self._services.by_signing_name(signing_service(request.headers) or "")
+        if service is None or service.protocol != "rest-json":
+            raise web.HTTPNotFound
+        return await self._handle(request)
+
     async def _handle(self, request: web.Request) -> web.Response:
         """Answer one request. On cancel (the client went away) whatever was changed stays changed."""
         began = self._context.clock.monotonic()
@@ -113,7 +140,8 @@ class FrontDoor:
             document = await self._answer(call)
             code = "200"
             body = call.codec.render(call.operation, document, call.request_id)
-            response = _response(200, body, call.codec.content_type, call.request_id)
+            status, headers = call.codec.head(call.operation, document)
+            response = _response(status, body, call.codec.content_type, call.request_id, headers)
         except ApiError as error:
             code, response = _refusal(error, call.request_id, call.codec, call.service)
         except Exception:
@@ -170,12 +198,13 @@ class FrontDoor:
                 f"Credential should be scoped to correct service: '{service.signing_name}'.",
                 code="InvalidSignatureException",
             )
-        name = _operation_name(call, service)
+        name = self._rest_name(call) if service.protocol == "rest-json" else _operation_name(call, service)
         handler = self._handlers.get((service.name, name))
         if service.operations is not None:
             call.operation = service.operations.get(name)
         if handler is None and call.operation is None:
-            raise ApiError(f"Unknown operation: {service.title} has no operation '{name:.100}'.", **_unknown(service))
+            asked = f"operation '{name:.100}'" if name else f"{call.request.method} {call.request.path:.100}"
+            raise ApiError(f"Unknown operation: {service.title} has no {asked}.", **_unknown(service))
         call.operation_name = name
         if handler is None:
             raise ApiError(
@@ -184,11 +213,22 @@ class FrontDoor:
             )
         call.handler = handler
 
+    def _rest_name(self, call: _Call) -> str:
+        """Return the operation that method and path mean, "" if none, and keep the path's labels."""
+        assert call.service is not None
+        path, _, query = call.request.raw_path.partition("?")
+        name, call.labels = self._rest_routes[call.service.name].find(call.request.method, path, query) or ("", {})
+        return name
+
     @staticmethod
     def _decode(call: _Call) -> Document:
         assert call.service is not None
         shape = call.operation.input if call.operation else None
-        parsed = call.codec.parse(call.body, shape)
+        parts = None
+        if call.service.protocol == "rest-json":
+            query = call.request.raw_path.partition("?")[2]
+            parts = RequestParts(call.labels, parse_qsl(query, keep_blank_values=True), call.request.headers)
+        parsed = call.codec.parse(call.body, shape, parts)
         if call.service.operations is None:
             if not isinstance(parsed, dict):
                 raise ApiError("The request body must be a JSON object.", code="SerializationException")
@@ -212,6 +252,8 @@ def _operation_name(call: _Call, service: Service | None) -> str:
 def _unknown(service: Service) -> dict[str, Any]:
     if service.protocol == "query":
         return {"code": "InvalidAction", "status": 400}
+    if service.protocol == "rest-json":
+        return {"code": "UnknownOperationException", "status": 404}
     return {"code": "UnknownOperationException", "status": 400}
 
 
@@ -223,12 +265,14 @@ def _refusal(
     if service is not None:
         code, status = service.errors.get(code, (code, status))
     body = codec.render_error(error, code=code, status=status, request_id=request_id)
-    response = _response(status, body, codec.content_type, request_id)
+    response = _response(status, body, codec.content_type, request_id, codec.error_headers(code))
     if error.query_code is not None:
         response.headers["x-amzn-query-error"] = f"{error.query_code};Sender"
     return code, response
 
 
-def _response(status: int, body: bytes, content_type: str, request_id: str) -> web.Response:
-    headers = {"Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"}
+def _response(
+    status: int, body: bytes, content_type: str, request_id: str, members: dict[str, str] | None = None
+) -> web.Response:
+    headers = {**(members or {}), "Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"}
     return web.Response(body=body, status=status, headers=headers)

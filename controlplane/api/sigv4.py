@@ -6,7 +6,7 @@ request means (its date, its target, a declared body hash) must be among the sig
 client keeps the one it is used to. Session tokens are ignored. Presigned URLs are not taken.
 
 The rules are those of "Signature Version 4 signing process" in AWS's documentation. Each refusal has AWS's name, which
-differs between JSON services and the query protocol (`query_names`).
+differs between JSON services and the query protocol; REST services answer with another status.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ class Verifier:
     def verify(self, request: SignedRequest) -> Identity:
         """Return who signed the request. Raises ApiError, saying what to do, if it isn't authentic."""
         authorization = _parse(request.headers)
-        names = _QUERY_NAMES if authorization.service in _QUERY_SERVICES else _JSON_NAMES
+        names = _names_of(authorization.service)
         amz_date = self._check_time(request.headers, authorization, names)
         _check_signed_headers(request.headers, authorization)
         payload_hash = _payload_hash(request, authorization, names)
@@ -177,7 +177,18 @@ _QUERY_NAMES: Final = _Names(
         "bad_signature": ("SignatureDoesNotMatch", 403),
     }
 )
+#: REST services have the names of the JSON ones, but answer 403.
+_REST_NAMES: Final = _Names(
+    {kind: (code, 400 if kind == "incomplete" else 403) for kind, (code, _) in _JSON_NAMES.errors.items()}
+)
 _QUERY_SERVICES: Final = frozenset({"sts"})
+_REST_SERVICES: Final = frozenset({"scheduler"})
+
+
+def _names_of(service: str | None) -> _Names:
+    if service in _QUERY_SERVICES:
+        return _QUERY_NAMES
+    return _REST_NAMES if service in _REST_SERVICES else _JSON_NAMES
 
 
 # ---------------------------------------------------------------- taking the header apart
@@ -199,7 +210,7 @@ def _parse(headers: Headers) -> _Authorization:
             " (`homeport login` writes a profile with one).",
         )
     scope, signed, signature = _SCOPE.search(header), _SIGNED_HEADERS.search(header), _SIGNATURE.search(header)
-    names = _QUERY_NAMES if scope and scope["service"] in _QUERY_SERVICES else _JSON_NAMES
+    names = _names_of(scope["service"] if scope else None)
     if not header.startswith(_ALGORITHM):
         raise names.error("incomplete", f"The Authorization header must use {_ALGORITHM}.")
     parts = {"Credential": scope, "SignedHeaders": signed, "Signature": signature}
@@ -221,7 +232,7 @@ def _parse(headers: Headers) -> _Authorization:
 
 
 def _check_signed_headers(headers: Headers, authorization: _Authorization) -> None:
-    names = _QUERY_NAMES if authorization.service in _QUERY_SERVICES else _JSON_NAMES
+    names = _names_of(authorization.service)
     must = ["host", "x-amz-date"]
     if "X-Amz-Target" in headers:
         must.append("x-amz-target")

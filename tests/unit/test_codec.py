@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.api.codec import JsonCodec, QueryCodec, codec_of
+from controlplane.api.codec import JsonCodec, QueryCodec
 from controlplane.api.errors import ApiError
 from controlplane.api.model import Operation, Shape, load_service
 from controlplane.api.services import load_services
+from controlplane.api.wire import codec_of
 
 STRING = Shape("String", "string")
 ITEM = Shape("Item", "structure", members={"Name": STRING, "Size": Shape("Size", "integer")})
