@@ -20,6 +20,7 @@ __all__ = [
     "EXCLUSIVE_REPLACED",
     "FAILED_HEALTH_CHECKS",
     "HOST_LOST",
+    "NOT_HEALTHY_IN_TIME",
     "NO_LONGER_ASSIGNED",
     "OUT_OF_MEMORY",
     "REASON_MAX_LENGTH",
@@ -43,6 +44,7 @@ REASON_MAX_LENGTH: Final = 1024
 ESSENTIAL_EXITED: Final = "Essential container in task exited"
 SCALING: Final = "Scaling activity initiated by (deployment {deployment})"
 FAILED_HEALTH_CHECKS: Final = "Task failed container health checks"
+NOT_HEALTHY_IN_TIME: Final = "Task failed to become healthy within {seconds:.0f} seconds"
 DRAINING: Final = "The container instance is DRAINING; the service scheduler stopped the task there"
 REPLACED_WHILE_LOST: Final = (
     "The container instance could not be reached for longer than the service's lost-after time; the task was replaced"

@@ -18,6 +18,7 @@ __all__ = [
     "Action",
     "Blocked",
     "Decision",
+    "DropTaskSet",
     "FreshIds",
     "Host",
     "Lose",
@@ -57,6 +58,8 @@ class Host(_Value, frozen=True):
     heard_out: bool = True
     #: When the verdict becomes LOST if nothing is heard; None unless it is UNKNOWN.
     lost_at: float | None = None
+    #: No task of another, REPLICA service is left on it: a DAEMON's task leaves a DRAINING host last.
+    last_of_host: bool = True
 
 
 class Blocked(_Value, frozen=True):
@@ -109,6 +112,9 @@ class Snapshot(_Value, frozen=True):
     ids: FreshIds = FreshIds(deployment="", arn="")
     #: How many hosts a task of the PRIMARY revision could be on at all (ACTIVE and of the right make).
     usable_hosts: int = 0
+    #: Tasks that a rebalance wants elsewhere. They stay named until they are gone: else the replacement, the younger
+    #: of two by then, would be what is scaled in.
+    moves: frozenset[TaskId] = frozenset()
 
 
 # ---------------------------------------------------------------- what is wanted
@@ -186,13 +192,32 @@ class PutTaskSet(_Value, frozen=True):
     task_set: TaskSetRecord
 
 
+class DropTaskSet(_Value, frozen=True):
+    """A deleted task set is gone: none of its tasks is left."""
+
+    task_set_id: str
+
+
 class Say(_Value, frozen=True):
     """A service event, without ECS's beginning "(service NAME) "."""
 
     message: str
 
 
-Action = Start | Stop | Release | Settle | MarkHealthy | Lose | Return | PutService | PutDeployment | PutTaskSet | Say
+Action = (
+    Start
+    | Stop
+    | Release
+    | Settle
+    | MarkHealthy
+    | Lose
+    | Return
+    | PutService
+    | PutDeployment
+    | PutTaskSet
+    | DropTaskSet
+    | Say
+)
 
 
 class Decision(_Value, frozen=True):

@@ -193,6 +193,8 @@ class DeploymentRecord(Record, frozen=True):
     breaker_failures: int = 0
     #: Hosts on which a task failed in a way that another try can't heal, with the reason.
     hopeless: dict[str, str] = {}
+    #: Tasks that have failed on a host, by its id; forgotten once one is healthy there.
+    host_failures: dict[str, int] = {}
     last_failure: str = ""
     #: No task is started before this time, since too many have failed one after another.
     retry_at: float | None = None
@@ -205,6 +207,8 @@ class DeploymentRecord(Record, frozen=True):
     placement_event_at: float | None = None
     #: Whether the event of a steady state has been given since it was last left.
     steady: bool = False
+    #: What an event has warned of, by name, and when: so that none is repeated without end.
+    warned_at: dict[str, float] = {}
     lifecycle_stage: str = ""
     hooks: tuple[HookState, ...] = ()
     #: Phase (schedule, pull, start, healthy, drain) -> what its tasks took.
@@ -277,6 +281,9 @@ class CapacityProviderRecord(Record, frozen=True):
     #: ECS members as given: autoScalingGroupProvider, ...
     document: dict[str, Any] = {}
     status: str = "ACTIVE"
+    #: What became of the last change, as ECS shows it: UPDATE_COMPLETE, or DELETE_FAILED with the reason.
+    update_status: str = ""
+    update_status_reason: str = ""
     tags: Tags = {}
 
     @property

@@ -1,0 +1,186 @@
+"""The decision while it is being made: the snapshot, what was changed of it so far, and the actions.
+
+A `Draft` is the only thing in this package that changes while deciding, and lives no longer than one call of `decide`.
+Each verb notes an action and shows its effect to what is decided after it.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from controlplane.services import census
+from controlplane.services.model import (
+    Action,
+    Decision,
+    Host,
+    Lose,
+    MarkHealthy,
+    PutDeployment,
+    PutService,
+    PutTaskSet,
+    Release,
+    Return,
+    Say,
+    Settle,
+    Snapshot,
+    Start,
+    Stop,
+)
+from controlplane.fleet.liveness import HostVerdict
+from controlplane.state.records import TaskRecord
+from controlplane.state.service_records import DeploymentRecord, ServiceRecord, TaskSetRecord
+from homeport.ids import InstanceId, TaskId
+from homeport.status import DesiredStatus, HealthStatus, TaskStatus
+
+__all__ = ["Draft"]
+
+_R = TypeVar("_R", DeploymentRecord, TaskSetRecord)
+
+#: What is thought of a host that the snapshot doesn't name: nothing bad, and nothing is started there.
+_UNNAMED: Final = Host(id=InstanceId(""), verdict=HostVerdict.CONNECTED, open=False)
+
+
+class Draft:
+    """See the module. `now`: epoch seconds."""
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self.snapshot = snapshot
+        self.now = now
+        self.timing = snapshot.timing
+        self.service: ServiceRecord = snapshot.service
+        self.tasks: dict[TaskId, TaskRecord] = {task.id: task for task in snapshot.tasks}
+        self.deployments: dict[str, DeploymentRecord] = {d.id: d for d in snapshot.deployments}
+        self.task_sets: dict[str, TaskSetRecord] = {s.id: s for s in snapshot.task_sets}
+        #: Tasks whose host has returned in this decision.
+        self.returned: set[TaskId] = set()
+        #: When the earliest of the tasks that are settled in this decision ended: what replaces them was wanted then.
+        self.dead_at: float | None = None
+        self._actions: list[Action] = []
+        self._wake_at: float | None = None
+        self._healthy: dict[TaskId, bool] = {}
+        self._grace_s = float(snapshot.service.settings.get("healthCheckGracePeriodSeconds") or 0)
+
+    # ------------------------------------------------------------ what is seen
+
+    @property
+    def primary(self) -> DeploymentRecord | None:
+        """The PRIMARY deployment."""
+        return self.deployments.get(self.service.deployments[0]) if self.service.deployments else None
+
+    def host(self, task: TaskRecord) -> Host:
+        """Return the task's host."""
+        return self.snapshot.hosts.get(task.instance_id, _UNNAMED) if task.instance_id else _UNNAMED
+
+    def select(self, what: Callable[[TaskRecord], bool]) -> list[TaskRecord]:
+        """Return the tasks, as they are by now, of which `what` is true."""
+        return [task for task in self.tasks.values() if what(task)]
+
+    def healthy(self, task: TaskRecord) -> bool:
+        """Whether it counts towards minimumHealthyPercent."""
+        known = self._healthy.get(task.id)
+        if known is None:
+            known = self._healthy[task.id] = census.is_live(task) and census.looks_healthy(task)
+        return known
+
+    def unhealthy(self, task: TaskRecord) -> bool:
+        """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""
+        if task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
+            return False
+        over_at = (task.started_at or task.created_at) + self._grace_s
+        self.wake(over_at)
+        return self.now >= over_at
+
+    def protected(self, task: TaskRecord) -> bool:
+        """Whether scale-in protection forbids to stop it. Asks to be woken when it ends."""
+        if not census.is_protected(task, self.now):
+            return False
+        self.wake(task.protected_until)
+        return True
+
+    # ------------------------------------------------------------ what is wanted
+
+    def wake(self, at: float | None) -> None:
+        """Look again at `at`, or earlier. A time that is past asks for nothing."""
+        if at is not None and at > self.now and (self._wake_at is None or at < self._wake_at):
+            self._wake_at = at
+
+    def again(self) -> None:
+        """Look again at once: what follows from this decision needs a new snapshot."""
+        self._wake_at = self.now
+
+    def start(self, start: Start) -> None:
+        """Start tasks."""
+        self._actions.append(start)
+
+    def stop(self, task: TaskRecord, reason: str) -> None:
+        """Stop a task, unless that is asked for already."""
+        if task.desired is DesiredStatus.STOPPED:
+            return
+        self._change(replace(task, desired=DesiredStatus.STOPPED), Stop(task_id=task.id, reason=reason))
+
+    def release(self, task: TaskRecord) -> None:
+        """Let a prepared task start."""
+        self._change(replace(task, desired=DesiredStatus.RUNNING), Release(task_id=task.id))
+
+    def settle(self, task: TaskRecord) -> None:
+        """The end of a task is taken into account."""
+        ended = task.execution_stopped_at or task.stopped_at
+        if ended is not None:
+            self.dead_at = ended if self.dead_at is None else min(self.dead_at, ended)
+        self._change(replace(task, settled=True), Settle(task_id=task.id))
+
+    def mark_healthy(self, task: TaskRecord, at: float) -> None:
+        """The task counts as healthy from `at` on."""
+        self._change(replace(task, healthy_at=at), MarkHealthy(task_id=task.id, at=at))
+
+    def lose(self, task: TaskRecord) -> None:
+        """The task's host has been silent for too long."""
+        self._change(replace(task, lost_at=self.now), Lose(task_id=task.id))
+
+    def take_back(self, task: TaskRecord) -> None:
+        """The host of a lost task has returned."""
+        self.returned.add(task.id)
+        self._change(replace(task, lost_at=None), Return(task_id=task.id))
+
+    def say(self, message: str) -> None:
+        """Give a service event."""
+        self._actions.append(Say(message=message))
+
+    def note(self, action: Action) -> None:
+        """Add an action that changes nothing of what is seen here."""
+        self._actions.append(action)
+
+    def put(self, deployment: DeploymentRecord) -> None:
+        """The deployment as it is from now on."""
+        self.deployments[deployment.id] = deployment
+
+    def put_service(self, service: ServiceRecord) -> None:
+        """The service as it is from now on."""
+        self.service = service
+
+    def put_task_set(self, task_set: TaskSetRecord) -> None:
+        """The task set as it is from now on."""
+        self.task_sets[task_set.id] = task_set
+
+    def decision(self) -> Decision:
+        """Return what was decided: records first, since the other actions may name what is new in them."""
+        before = {d.id: d for d in self.snapshot.deployments}
+        sets_before = {s.id: s for s in self.snapshot.task_sets}
+        puts: list[Action] = [
+            PutDeployment(deployment=d if d.updated_at >= self.now else replace(d, updated_at=self.now))
+            for d in _changed(self.deployments.values(), before)
+        ]
+        if self.service != self.snapshot.service:
+            puts.append(PutService(service=self.service))
+        puts += [PutTaskSet(task_set=s) for s in _changed(self.task_sets.values(), sets_before)]
+        return Decision(actions=(*puts, *self._actions), wake_at=self._wake_at)
+
+    def _change(self, task: TaskRecord, action: Action) -> None:
+        self.tasks[task.id] = task
+        self._healthy.pop(task.id, None)
+        self._actions.append(action)
+
+
+def _changed(now: Iterable[_R], before: dict[str, _R]) -> list[_R]:
+    return [record for record in now if before.get(record.key) != record]
