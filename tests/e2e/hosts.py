@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.harness import eventually
+from tests.e2e.harness import Installation, eventually
 from tests.engine.dockerd import OwnEngine
 
-__all__ = ["EngineHost", "Lan", "lan"]
+__all__ = ["EngineHost", "Lan", "add_engine_host", "lan"]
 
 _serial = itertools.count(os.getpid() % 20_000)
 
@@ -108,3 +108,16 @@ def lan() -> Iterator[Lan]:
         yield made
     finally:
         made.close()
+
+
+def add_engine_host(fleet: Installation, network: Lan, image: str, *, live_restore: bool = True) -> EngineHost:
+    """Add a host with an Engine that has the image, join it over TLS, and start its agent."""
+    host = network.add_host()
+    host.start_engine(live_restore=live_restore)
+    host.load(image)
+    endpoint = fleet.endpoint
+    fleet.join(
+        host.name, server=endpoint["network_url"], prefix=host.prefix, options=["--ca-hash", endpoint["ca_hash"]]
+    )
+    fleet.start_agent(host.name, docker_host=host.engine.docker_host, prefix=host.prefix)
+    return host

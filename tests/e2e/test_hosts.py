@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Installation, eventually, installation
-from tests.e2e.hosts import EngineHost, Lan, lan
+from tests.e2e.hosts import EngineHost, Lan, add_engine_host, lan
 
 pytestmark = pytest.mark.e2e
 
@@ -29,18 +29,6 @@ def fleet(tmp_path: Path, network: Lan) -> Iterator[Installation]:
         yield running
 
 
-def _add_host(fleet: Installation, network: Lan, image: str, *, live_restore: bool = True) -> EngineHost:
-    host = network.add_host()
-    host.start_engine(live_restore=live_restore)
-    host.load(image)
-    endpoint = fleet.endpoint
-    fleet.join(
-        host.name, server=endpoint["network_url"], prefix=host.prefix, options=["--ca-hash", endpoint["ca_hash"]]
-    )
-    fleet.start_agent(host.name, docker_host=host.engine.docker_host, prefix=host.prefix)
-    return host
-
-
 def _health(fleet: Installation, host: EngineHost) -> str:
     (found,) = fleet.ecs.describe_container_instances(
         containerInstances=[fleet.instance_id(host.name)], include=["CONTAINER_INSTANCE_HEALTH"]
@@ -50,7 +38,7 @@ def _health(fleet: Installation, host: EngineHost) -> str:
 
 
 def test_two_hosts_join_over_tls_and_share_the_tasks(fleet: Installation, network: Lan, busybox: str) -> None:
-    hosts = [_add_host(fleet, network, busybox) for _ in range(2)]
+    hosts = [add_engine_host(fleet, network, busybox) for _ in range(2)]
     definition = fleet.register("spread", {"name": "app", "image": busybox, "command": SLEEP})
     arns = fleet.run(definition, count=2, placementStrategy=[{"type": "spread", "field": "instanceId"}])
     for arn in arns:
@@ -62,7 +50,7 @@ def test_two_hosts_join_over_tls_and_share_the_tasks(fleet: Installation, networ
 def test_a_host_that_is_cut_off_carries_on_and_reports_afterwards_what_happened_and_when(
     fleet: Installation, network: Lan, busybox: str, cut_s: float
 ) -> None:
-    host = _add_host(fleet, network, busybox)
+    host = add_engine_host(fleet, network, busybox)
     command = ["sh", "-c", "while [ ! -e /tmp/stop ]; do sleep 0.1; done; exit 7"]
     arns = fleet.run(fleet.register("cut-off", {"name": "app", "image": busybox, "command": command}), count=2)
     stays, exits = (fleet.wait(arn, "RUNNING") for arn in arns)
@@ -97,7 +85,7 @@ def test_a_host_that_is_cut_off_carries_on_and_reports_afterwards_what_happened_
 def test_an_engine_that_is_killed_loses_and_doubles_no_task(
     fleet: Installation, network: Lan, busybox: str, live_restore: bool
 ) -> None:
-    host = _add_host(fleet, network, busybox, live_restore=live_restore)
+    host = add_engine_host(fleet, network, busybox, live_restore=live_restore)
     (arn,) = fleet.run(fleet.register("engine", {"name": "app", "image": busybox, "command": SLEEP}))
     runtime_id = fleet.wait(arn, "RUNNING")["containers"][0]["runtimeId"]
     host.engine.kill()
@@ -115,7 +103,7 @@ def test_an_engine_that_is_killed_loses_and_doubles_no_task(
 
 
 def test_an_engine_that_hangs_makes_no_task_lie(fleet: Installation, network: Lan, busybox: str) -> None:
-    host = _add_host(fleet, network, busybox)
+    host = add_engine_host(fleet, network, busybox)
     definition = fleet.register("hangs", {"name": "app", "image": busybox, "command": SLEEP})
     (arn,) = fleet.run(definition)
     fleet.wait(arn, "RUNNING")

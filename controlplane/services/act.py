@@ -1,0 +1,204 @@
+"""Carrying out what was decided for a service: placements, wishes of tasks, records, events. One transaction.
+
+What can't be known when deciding is found here: whether a host has room (`starting`). What couldn't be placed is told
+in an event, in ECS's words, and returned (`Blocked`), so that the next decision may choose another way, such as
+stopping first.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from controlplane.context import Context
+from controlplane.scheduling.filters import FITNESS, first_refusal
+from controlplane.scheduling.model import candidate_of
+from controlplane.services import budget, events
+from controlplane.services.model import (
+    Action,
+    Blocked,
+    Decision,
+    Lose,
+    MarkHealthy,
+    PutDeployment,
+    PutService,
+    PutTaskSet,
+    Release,
+    Return,
+    Say,
+    Settle,
+    Snapshot,
+    Start,
+    Stop,
+)
+from controlplane.services.starting import Starter
+from controlplane.state.records import TaskRecord
+from controlplane.state.state import Transaction
+from homeport.ids import TaskId, new_uuid
+from homeport.reasons import trim
+from homeport.spec import Resources
+from homeport.status import Actor, DesiredStatus, StopCode
+from homeport.story import StoryLine
+
+__all__ = ["act"]
+
+#: Tasks named in one event; there may be thousands.
+_MAX_NAMED: Final = 10
+_PUTS: Final = (PutService, PutDeployment, PutTaskSet)
+
+
+def act(context: Context, snapshot: Snapshot, decision: Decision) -> Blocked | None:
+    """Carry out a decision that was made of `snapshot` in this same turn.
+
+    Returns what kept tasks from being placed; None if all that were to start have been.
+    """
+    with context.state.transaction() as transaction:
+        return _Act(context, snapshot, transaction).carry_out(decision)
+
+
+class _Act:
+    """One decision being carried out."""
+
+    def __init__(self, context: Context, snapshot: Snapshot, transaction: Transaction) -> None:
+        self._context = context
+        self._state = context.state
+        self._service = snapshot.service
+        self._transaction = transaction
+        self._now = context.clock.now()
+        self._starter = Starter(context, snapshot, transaction)
+        self._stopped: list[TaskId] = []
+
+    def carry_out(self, decision: Decision) -> Blocked | None:
+        # Records first: what is done below adds to them.
+        for action in sorted(decision.actions, key=lambda action: not isinstance(action, _PUTS)):
+            self._do(action)
+        self._say_which("has started {count} tasks: {tasks}.", self._starter.started)
+        self._say_which("has stopped {count} running tasks: {tasks}.", self._stopped)
+        if (sentence := self._starter.unplaced_event()) is not None:
+            self._say(sentence)
+        return self._starter.blocked
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Start():
+                self._starter.start(action)
+            case Stop():
+                self._stop(action)
+            case Release():
+                self._release(action)
+            case Settle():
+                self._settle(self._task(action.task_id))
+            case MarkHealthy():
+                self._mark_healthy(self._task(action.task_id), action.at)
+            case Lose():
+                self._lose(self._task(action.task_id))
+            case Return():
+                self._return(self._task(action.task_id))
+            case PutService():
+                self._service = action.service
+                self._transaction.put(action.service)
+            case PutDeployment():
+                self._transaction.put(action.deployment)
+            case PutTaskSet():
+                self._transaction.put(action.task_set)
+            case Say():
+                self._say(action.message)
+
+    # ------------------------------------------------------------ tasks
+
+    def _task(self, task_id: TaskId) -> TaskRecord:
+        task = self._state.tasks.get(task_id)
+        assert task is not None, "it was in the snapshot, in this same turn"
+        return task
+
+    def _put(self, task: TaskRecord) -> None:
+        self._transaction.put(replace(task, version=task.version + 1))
+
+    def _tell(self, task: TaskRecord, event: str, message: str) -> None:
+        line = StoryLine(at=self._now, event=event, message=message, actor=Actor.SCHEDULER.value)
+        self._transaction.tell(task.id, line)
+
+    def _stop(self, action: Stop) -> None:
+        task = self._task(action.task_id)
+        if task.desired is DesiredStatus.STOPPED:
+            return
+        self._put_stopping(task, action.reason, action.stop_code)
+        self._stopped.append(task.id)
+
+    def _put_stopping(self, task: TaskRecord, reason: str, stop_code: StopCode) -> None:
+        self._tell(task, "stop-requested", f"The scheduler of service {self._service.name}: {trim(reason)}")
+        self._put(
+            replace(
+                task,
+                desired=DesiredStatus.STOPPED,
+                stop_code=task.stop_code or stop_code,
+                stopped_reason=task.stopped_reason or trim(reason),
+                stopping_at=task.stopping_at or self._now,
+            )
+        )
+
+    def _release(self, action: Release) -> None:
+        """Let a prepared task start if its host still has the room that the other one left."""
+        task = self._task(action.task_id)
+        order = self._starter.order(task.started_by)
+        instance = None if task.instance_id is None else self._state.instances.get(task.instance_id)
+        if order is None or instance is None:
+            self._put_stopping(task, "What the task is made by is gone.", StopCode.SERVICE_SCHEDULER_INITIATED)
+            return
+        resources = Resources.of_task(task.spec)
+        refusal = first_refusal(
+            candidate_of(self._state, instance), replace(order.demand, resources=resources), FITNESS
+        )
+        if refusal is not None:
+            reason = f"The task was prepared, but can't be started: {refusal.detail}"
+            self._put_stopping(task, reason, StopCode.SERVICE_SCHEDULER_INITIATED)
+            return
+        self._tell(task, "released", f"The task it replaces, {task.replaces}, has stopped; this one may start")
+        self._put(replace(task, desired=DesiredStatus.RUNNING, resources=resources, released_at=self._now))
+
+    def _settle(self, task: TaskRecord) -> None:
+        self._transaction.put(replace(task, settled=True))
+        if task.stop_code is StopCode.SERVICE_SCHEDULER_INITIATED and self._service.deployments:
+            # The time it took to go is part of the deployment that had it go.
+            self._account(self._service.deployments[0], task, budget.DRAIN)
+
+    def _mark_healthy(self, task: TaskRecord, at: float) -> None:
+        healthy = replace(task, healthy_at=at)
+        self._transaction.put(healthy)
+        self._tell(task, "healthy", "The task counts as healthy")
+        self._account(task.started_by, healthy, budget.TO_HEALTHY)
+
+    def _account(self, deployment_id: str, task: TaskRecord, phases: Sequence[str]) -> None:
+        deployment = self._state.deployments.get(deployment_id)
+        if deployment is not None and deployment.finished_at is None:
+            self._transaction.put(budget.with_task(deployment, task, phases))
+
+    def _lose(self, task: TaskRecord) -> None:
+        self._tell(
+            task, "lost", "Its host has not been heard of for too long; the task is replaced, but may be running"
+        )
+        self._put(replace(task, lost_at=self._now))
+
+    def _return(self, task: TaskRecord) -> None:
+        self._tell(task, "returned", "Its host is back, and the task has run on there")
+        self._put(replace(task, lost_at=None))
+
+    # ------------------------------------------------------------ events
+
+    def _say(self, message: str) -> None:
+        events.say(
+            self._state,
+            self._transaction,
+            self._service,
+            message,
+            event_id=new_uuid(self._context.random),
+            now=self._now,
+        )
+
+    def _say_which(self, pattern: str, task_ids: Sequence[TaskId]) -> None:
+        if not task_ids:
+            return
+        named = " ".join(f"(task {task_id})" for task_id in task_ids[:_MAX_NAMED])
+        if len(task_ids) > _MAX_NAMED:
+            named += f" and {len(task_ids) - _MAX_NAMED} more"
+        self._say(pattern.format(count=len(task_ids), tasks=named))

@@ -1,0 +1,141 @@
+"""Looking at a service: the snapshot that a decision is made of. Reads the state, changes nothing."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from controlplane.context import Context
+from controlplane.fleet.liveness import HostVerdict, judge
+from controlplane.scheduling.filters import SUITABILITY, Filter, first_refusal, member_of
+from controlplane.scheduling.language import parse_query
+from controlplane.scheduling.model import Demand, candidate_of
+from controlplane.services.model import Blocked, FreshIds, Host, Snapshot
+from controlplane.services.orders import demand_of_revision
+from controlplane.services.timing import timing_of
+from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
+from homeport.ids import InstanceId, new_hex_id
+
+__all__ = ["look_at", "new_deployment_id", "suitable"]
+
+#: More hosts than this needn't be counted: an error that can't heal is believed when two hosts report it.
+_ENOUGH_HOSTS: Final = 2
+
+
+def new_deployment_id(context: Context) -> str:
+    """Make an id of the form ECS gives deployments and task sets: `ecs-svc/` and 19 digits."""
+    return f"ecs-svc/{context.random.randrange(10**18, 10**19)}"
+
+
+def look_at(context: Context, service: ServiceRecord, *, started_at: float, blocked: Blocked | None) -> Snapshot:
+    """Return what a decision about the service depends on, as things are in this turn.
+
+    `started_at`: when this process began to listen; hosts not heard of since are given their time from then on.
+    """
+    state = context.state
+    timing = timing_of(service.tags)
+    deployments = tuple(d for d in map(state.deployments.get, service.deployments) if d is not None)
+    tasks = tuple(state.tasks.where("service", (service.cluster, service.group)))
+    daemon = service.scheduling_strategy == "DAEMON"
+    needs_demand = daemon or any(len(d.hopeless) == 1 for d in deployments[:1])
+    demand = demand_of_revision(context, service) if needs_demand else None
+    usable = _usable(context, service, demand) if demand is not None else []
+    verdicts = _Verdicts(context, started_at, timing.lost_after_s)
+    ids = dict.fromkeys(task.instance_id for task in tasks if task.instance_id is not None)
+    if daemon:
+        ids.update(dict.fromkeys(instance.id for instance in usable))
+    hosts = {
+        instance_id: verdicts.of(instance_id, _others(context, service, tasks, instance_id)) for instance_id in ids
+    }
+    return Snapshot(
+        service=service,
+        deployments=deployments,
+        tasks=tasks,
+        hosts=hosts,
+        eligible=frozenset(i.id for i in usable if hosts[i.id].verdict is not HostVerdict.LOST)
+        if daemon
+        else frozenset(),
+        rollback_to=_rollback_to(context, service, deployments),
+        blocked=blocked,
+        task_sets=tuple(state.task_sets.where("service", service.id)) if service.controller == "EXTERNAL" else (),
+        timing=timing,
+        ids=FreshIds(deployment=new_deployment_id(context), arn=new_hex_id(context.random)),
+        usable_hosts=len(usable) if demand is not None else _ENOUGH_HOSTS,
+    )
+
+
+def suitable(demand: Demand) -> "Filter":
+    """Make the filter that tells whether a host may have a task at all, whatever it has left just now.
+
+    A host that is silent or impaired for the moment is still one of those.
+    """
+    filters: list[Filter] = [SUITABILITY[0], SUITABILITY[3]]
+    filters += [member_of(parse_query(c.expression)) for c in demand.constraints if c.type == "memberOf"]
+    return lambda candidate, asked: first_refusal(candidate, asked, filters)
+
+
+def _usable(context: Context, service: ServiceRecord, demand: Demand) -> list[InstanceRecord]:
+    check = suitable(demand)
+    return [
+        instance
+        for instance in context.state.instances.where("cluster_status", (service.cluster, "ACTIVE"))
+        if check(candidate_of(context.state, instance), demand) is None
+    ]
+
+
+def _others(context: Context, service: ServiceRecord, tasks: Iterable[TaskRecord], instance_id: InstanceId) -> int:
+    """Count the tasks on a host that other services' or no service's are; only asked of a DAEMON's DRAINING hosts."""
+    instance = context.state.instances.get(instance_id)
+    if service.scheduling_strategy != "DAEMON" or instance is None or instance.status != "DRAINING":
+        return 0
+    own = sum(task.instance_id == instance_id for task in tasks)
+    daemons = {
+        s.group
+        for s in context.state.services.where("cluster_status", (service.cluster, "ACTIVE"))
+        if s.scheduling_strategy == "DAEMON" and s.name != service.name
+    }
+    load = context.state.load.of(instance_id)
+    moving = sum(
+        count
+        for group, count in load.groups.items()
+        if group.startswith("service:") and group != service.group and group not in daemons
+    )
+    return moving if own else 0
+
+
+def _rollback_to(
+    context: Context, service: ServiceRecord, deployments: tuple[DeploymentRecord, ...]
+) -> RevisionRecord | None:
+    revision = context.state.revisions.get(service.stable_revision)
+    if revision is None or (deployments and deployments[0].revision == revision.id):
+        return None
+    return revision
+
+
+class _Verdicts:
+    """What to make of hosts, by one service's lost-after."""
+
+    def __init__(self, context: Context, started_at: float, lost_after_s: float) -> None:
+        self._state = context.state
+        self._now = context.clock.now()
+        self._started_at = started_at
+        self._lost_after_s = lost_after_s
+
+    def of(self, instance_id: InstanceId, others: int) -> Host:
+        instance = self._state.instances.get(instance_id)
+        presence = self._state.presence.of(instance_id)
+        if instance is None or instance.status == "INACTIVE":
+            # Its tasks have been given up with it, or are about to be.
+            return Host(id=instance_id, verdict=HostVerdict.LOST, open=False)
+        verdict = judge(presence, now=self._now, started_at=self._started_at, lost_after_s=self._lost_after_s)
+        last_seen = self._started_at if presence is None else max(presence.last_seen_at, self._started_at)
+        connected = verdict is HostVerdict.CONNECTED
+        return Host(
+            id=instance_id,
+            verdict=verdict,
+            open=instance.status == "ACTIVE" and connected and not (presence and presence.impaired),
+            draining=instance.status == "DRAINING",
+            drain_deadline_at=instance.drain_deadline_at,
+            heard_out=connected and presence is not None and presence.heard_out,
+            last_of_host=others > 0,
+            lost_at=last_seen + self._lost_after_s if verdict is HostVerdict.UNKNOWN else None,
+        )

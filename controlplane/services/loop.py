@@ -1,0 +1,233 @@
+"""The loop over all services: looks at those that something has happened to, decides, acts.
+
+Nothing is polled. A service is looked at when a task, its own records or one of its hosts have changed, or when a
+moment has come that its last decision named. What happens within one event-loop turn makes one look. A look at a big
+service takes time; so that a burst of reports doesn't cost one look each, the next one waits as long as the last took.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Final, NamedTuple
+
+import structlog
+
+from controlplane.context import Context
+from controlplane.services.act import act
+from controlplane.services.decide import decide
+from controlplane.services.look import look_at
+from controlplane.services.model import Blocked
+from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.service_records import (
+    SERVICE_GROUP,
+    DeploymentRecord,
+    ServiceRecord,
+    TaskSetRecord,
+)
+from controlplane.state.watch import Watch, WatchOverflow
+from controlplane.store.api import Change
+from homeport.ids import InstanceId
+
+__all__ = ["ServiceLoop"]
+
+_log: Final = structlog.get_logger(__name__)
+
+#: The longest the next look at a service waits, however long the last one took.
+_MAX_PAUSE_S: Final = 0.5
+#: A decision that leads to another at once, again and again, is a bug; the service is then left alone for a while.
+_MAX_LOOKS_AT_ONCE: Final = 50
+_CALM_DOWN_S: Final = 1.0
+
+
+class _Signature(NamedTuple):
+    """What of a host matters to services besides the room it has."""
+
+    instance: InstanceRecord | None
+    connected: bool
+    heard_out: bool
+    conditions: tuple[object, ...]
+
+
+class ServiceLoop:
+    """Reconciles all services. `run` is its life; `observe` is called with the seconds that each look took."""
+
+    def __init__(self, context: Context, *, observe: Callable[[float], None] = lambda _: None) -> None:
+        self._context = context
+        self._observe = observe
+        self._started_at = context.clock.now()
+        self._wake = asyncio.Event()
+        #: Services to look at. A dict, for its order.
+        self._dirty: dict[str, None] = {}
+        #: (monotonic seconds, service), and the entry of each service that counts.
+        self._timers: list[tuple[float, str]] = []
+        self._due: dict[str, float] = {}
+        #: Before when a service isn't looked at again (monotonic seconds).
+        self._not_before: dict[str, float] = {}
+        self._looks: dict[str, int] = {}
+        self._blocked: dict[str, Blocked] = {}
+        self._hosts: dict[InstanceId, _Signature] = {}
+        self._hosts_seen = 0
+
+    async def run(self) -> None:
+        """Reconcile until cancelled; what is decided is carried out in the same turn, so nothing is left half-done."""
+        followers = self._context.state.host_log.followers
+        followers.append(self._wake.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._work())
+        finally:
+            followers.remove(self._wake.set)
+
+    # ------------------------------------------------------------ what has happened
+
+    async def _follow(self) -> None:
+        while True:
+            with self._context.state.snapshot_and_watch() as watch:
+                self._mark(service.key for service in self._context.state.services)
+                try:
+                    await self._follow_commits(watch)
+                except WatchOverflow:
+                    _log.warning("the service scheduler fell behind the state; it looks at every service")
+
+    async def _follow_commits(self, watch: Watch) -> None:
+        while True:
+            for commit in await watch.next_batch():
+                self._mark(key for change in commit.changes if (key := _service_of(change)) is not None)
+
+    def _mark(self, services: Iterable[str]) -> None:
+        self._dirty.update(dict.fromkeys(services))
+        self._wake.set()
+
+    def _take_hosts(self) -> None:
+        """Mark the services that a change of hosts concerns."""
+        log = self._context.state.host_log
+        changed = log.since(self._hosts_seen)
+        self._hosts_seen = log.last
+        if changed is None:
+            changed = [instance.id for instance in self._context.state.instances]
+        clusters, changed_clusters = set(), set()
+        for instance_id in changed:
+            instance = self._context.state.instances.get(instance_id)
+            signature = self._signature(instance_id, instance)
+            cluster = instance.cluster if instance is not None else None
+            clusters.add(cluster)
+            if self._hosts.get(instance_id) == signature:
+                continue
+            changed_clusters.add(cluster)
+            if instance is None:
+                self._hosts.pop(instance_id, None)
+            else:
+                self._hosts[instance_id] = signature
+            self._mark(
+                f"{task.cluster}/{task.group.removeprefix(SERVICE_GROUP)}"
+                for phase in ("pending", "running")
+                for task in self._context.state.tasks.where("instance_phase", (instance_id, phase))
+                if task.group.startswith(SERVICE_GROUP)
+            )
+        self._mark(key for key in self._blocked if key.partition("/")[0] in clusters)
+        for cluster in changed_clusters - {None}:
+            self._mark(
+                service.key
+                for service in self._context.state.services.where("cluster_status", (cluster, "ACTIVE"))
+                if service.scheduling_strategy == "DAEMON"
+            )
+
+    def _signature(self, instance_id: InstanceId, instance: InstanceRecord | None) -> _Signature:
+        presence = self._context.state.presence.of(instance_id)
+        if presence is None:
+            return _Signature(instance, connected=False, heard_out=False, conditions=())
+        return _Signature(instance, presence.connected, presence.heard_out, presence.impaired)
+
+    # ------------------------------------------------------------ looking and acting
+
+    async def _work(self) -> None:
+        clock = self._context.clock
+        while True:
+            self._wake.clear()
+            self._take_hosts()
+            self._take_timers(clock.monotonic())
+            ready = [key for key in self._dirty if self._not_before.get(key, 0.0) <= clock.monotonic()]
+            if not ready:
+                self._looks.clear()
+                await self._wait()
+                continue
+            for key in ready:
+                del self._dirty[key]
+                self._look(key)
+                # Requests and reports have their turn between two services.
+                await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        """Wait until something happens or the next moment has come."""
+        moments = [self._not_before[key] for key in self._dirty]
+        if self._timers:
+            moments.append(self._timers[0][0])
+        now = self._context.clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(moments) - now) if moments else None):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _take_timers(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            at, key = heapq.heappop(self._timers)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self._dirty[key] = None
+
+    def _look(self, key: str) -> None:
+        service = self._context.state.services.get(key)
+        if service is None or service.status == "INACTIVE":
+            self._forget(key)
+            return
+        began = perf_counter()
+        before = self._blocked.pop(key, None)
+        snapshot = look_at(self._context, service, started_at=self._started_at, blocked=before)
+        decision = decide(snapshot, self._context.clock.now())
+        blocked = act(self._context, snapshot, decision)
+        if blocked is not None:
+            self._blocked[key] = blocked
+            if blocked != before:
+                self._dirty[key] = None
+        self._schedule(key, decision.wake_at)
+        took = perf_counter() - began
+        self._observe(took)
+        self._pace(key, took)
+
+    def _pace(self, key: str, took: float) -> None:
+        looks = self._looks[key] = self._looks.get(key, 0) + 1
+        pause = min(took, _MAX_PAUSE_S)
+        if looks > _MAX_LOOKS_AT_ONCE:
+            _log.error("a service finds no rest", service=key, looks=looks)
+            pause = _CALM_DOWN_S
+        self._not_before[key] = self._context.clock.monotonic() + pause
+
+    def _schedule(self, key: str, wake_at: float | None) -> None:
+        if wake_at is None:
+            self._due.pop(key, None)
+            return
+        clock = self._context.clock
+        at = clock.monotonic() + max(0.0, wake_at - clock.now())
+        self._due[key] = at
+        heapq.heappush(self._timers, (at, key))
+
+    def _forget(self, key: str) -> None:
+        for book in (self._due, self._not_before, self._looks, self._blocked):
+            book.pop(key, None)
+
+
+def _service_of(change: Change) -> str | None:
+    """Return the key of the service that a change is news for."""
+    record = change.new if change.new is not None else change.old
+    match record:
+        case TaskRecord(group=group, cluster=cluster) if group.startswith(SERVICE_GROUP):
+            return f"{cluster}/{group.removeprefix(SERVICE_GROUP)}"
+        case ServiceRecord():
+            return record.key
+        case DeploymentRecord(service=service) | TaskSetRecord(service=service):
+            return service
+        case _:
+            return None

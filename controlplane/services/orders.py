@@ -1,0 +1,85 @@
+"""What the tasks of a deployment or task set are made by: an order (`Launch`) and what it asks of a host (`Demand`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from controlplane.api.ecs.launch import Launch, make_spec
+from controlplane.api.ecs.placement import demand_of
+from controlplane.context import Context
+from controlplane.scheduling.model import Demand
+from controlplane.services.task_tags import task_tags
+from controlplane.state.records import TaskDefinitionRecord
+from controlplane.state.service_records import ServiceRecord
+from homeport.spec import Resources
+
+__all__ = ["Order", "demand_of_revision", "order_of"]
+
+Document = Mapping[str, Any]
+
+#: What ECS assumes of a service that says nothing.
+_DEFAULT_LAUNCH_TYPE = "EC2"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """How to make and place tasks of one deployment or task set."""
+
+    launch: Launch
+    demand: Demand
+    #: ECS's capacityProviderStrategy; empty if there is none.
+    strategy: Sequence[Document] = ()
+
+
+def order_of(context: Context, service: ServiceRecord, started_by: str) -> Order | None:
+    """Return the order of a deployment or task set; None if its task definition is gone.
+
+    Raises ApiError if the definition can't be run (any more).
+    """
+    state = context.state
+    deployment, task_set = state.deployments.get(started_by), state.task_sets.get(started_by)
+    if deployment is not None:
+        revision = state.revisions.get(deployment.revision)
+        name, document = (revision.task_definition, revision.document) if revision else ("", {})
+    elif task_set is not None:
+        name, document = task_set.task_definition, task_set.document
+    else:
+        return None
+    definition = state.task_definitions.get(name)
+    if definition is None:
+        return None
+    return make_order(context, service, definition, document, started_by)
+
+
+def make_order(
+    context: Context, service: ServiceRecord, definition: TaskDefinitionRecord, document: Document, started_by: str
+) -> Order:
+    """Return the order of tasks of a definition, under the service's terms. Raises as `order_of`."""
+    cluster = context.state.clusters.get(service.cluster)
+    assert cluster is not None, "clusters stay, INACTIVE"
+    strategy = document.get("capacityProviderStrategy") or ()
+    launch = Launch(
+        operation=f"Start by the scheduler of service {service.name}",
+        cluster=service.cluster,
+        definition=definition,
+        launch_type=document.get("launchType") or ("FARGATE" if strategy else _DEFAULT_LAUNCH_TYPE),
+        capacity_strategy=tuple(strategy),
+        group=service.group,
+        started_by=started_by,
+        enable_execute_command=bool(document.get("enableExecuteCommand")),
+        tags=task_tags(service, definition, cluster),
+    )
+    demand = demand_of(
+        definition.document,
+        Resources.of_task(make_spec(context, launch)),
+        group=service.group,
+        constraints=document.get("placementConstraints") or (),
+        strategy=document.get("placementStrategy") or (),
+    )
+    return Order(launch=launch, demand=demand, strategy=strategy)
+
+
+def demand_of_revision(context: Context, service: ServiceRecord) -> Demand | None:
+    """Return what one more task of the service's PRIMARY deployment asks of its host; None if there is none."""
+    order = order_of(context, service, service.deployments[0]) if service.deployments else None
+    return None if order is None else order.demand
