@@ -77,6 +77,10 @@ class ArnFactory(NamedTuple):
         """`container-instance/CLUSTER/ID`."""
         return self._ecs(f"container-instance/{cluster}/{instance_id}")
 
+    def capacity_provider(self, name: str) -> str:
+        """`capacity-provider/NAME`."""
+        return self._ecs(f"capacity-provider/{name}")
+
     def service(self, cluster: str, name: str) -> str:
         """`service/CLUSTER/NAME`."""
         return self._ecs(f"service/{cluster}/{name}")

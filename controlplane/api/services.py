@@ -13,7 +13,7 @@ from controlplane.api.registry import HANDLERS, Handler
 __all__ = ["AWS_SERVICES", "HANDLER_MODULES", "HOMEPORT", "Services", "load_handlers", "load_services"]
 
 #: Services with a model in botocore.
-AWS_SERVICES: Final = ("ecs", "ssm", "sts", "logs", "secretsmanager", "sqs")
+AWS_SERVICES: Final = ("ecs", "ssm", "sts", "logs", "secretsmanager", "sqs", "scheduler", "events")
 
 #: Our own operations, which ECS has no like of. No model: its handlers check their input themselves.
 HOMEPORT: Final = Service(
@@ -23,11 +23,14 @@ HOMEPORT: Final = Service(
 #: Each registers its operations when it is imported.
 HANDLER_MODULES: Final = (
     "controlplane.api.ecs.attributes",
+    "controlplane.api.ecs.capacity_providers",
     "controlplane.api.ecs.clusters",
     "controlplane.api.ecs.container_instances",
+    "controlplane.api.ecs.service_deployments",
     "controlplane.api.ecs.settings",
     "controlplane.api.ecs.tags",
     "controlplane.api.ecs.task_definitions",
+    "controlplane.api.ecs.task_protection",
     "controlplane.api.ecs.tasks",
     "controlplane.api.homeport_service",
     "controlplane.api.in_passing",

@@ -141,7 +141,10 @@ def member_of(query: Query, provider: str = "") -> Filter:
         if query.matches(candidate):
             return None
         if provider:
-            detail = f"{_name(candidate)} is no host of the capacity provider {provider} ({query.text})."
+            detail = (
+                f"{_name(candidate)} is no host of the capacity provider {provider}: those are the hosts with"
+                f" {query.text} (set attributes with PutAttributes, or in the agent's configuration)."
+            )
             return Refusal(candidate.id, CAPACITY_PROVIDER, detail)
         return Refusal(candidate.id, MEMBER_OF, f"{_name(candidate)} doesn't satisfy memberOf({query.text}).")
 

@@ -69,7 +69,7 @@ def test_a_name_outside_the_rules_is_refused(ecs: Any, server: ApiServer, name: 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"capacityProviders": ["mine"]}, "'mine' was not found"),
+        ({"capacityProviders": ["mine"]}, "Not found: 'mine'"),
         ({"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE"}]}, "not associated with the cluster"),
         (
             {

@@ -70,7 +70,15 @@ def test_every_launch_type_means_a_homeport_host(
     assert run(ecs, launchType=launch_type)["launchType"] == launch_type
 
 
-def test_fargate_capacity_providers_mean_a_homeport_host(ecs: Any, host: str, register: Callable[..., str]) -> None:
+@pytest.fixture
+def preemptible(ecs: Any, host: str) -> None:
+    """The host takes FARGATE_SPOT's tasks, too."""
+    target = {"targetType": "container-instance", "targetId": host}
+    ecs.put_attributes(attributes=[{"name": "homeport.preemptible", "value": "true", **target}])
+
+
+@pytest.mark.usefixtures("preemptible")
+def test_fargate_capacity_providers_mean_a_homeport_host(ecs: Any, register: Callable[..., str]) -> None:
     register()
     task = run(ecs, capacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT", "weight": 1}])
     assert (task["launchType"], task["capacityProviderName"]) == ("FARGATE", "FARGATE_SPOT")
@@ -87,6 +95,7 @@ def test_fargate_capacity_providers_mean_a_homeport_host(ecs: Any, host: str, re
     assert "Specifying both a launch type and capacity provider strategy" in message
 
 
+@pytest.mark.usefixtures("preemptible")
 def test_the_clusters_default_strategy_holds_where_a_request_names_nothing(
     ecs: Any, host: str, register: Callable[..., str]
 ) -> None:

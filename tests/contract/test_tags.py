@@ -89,7 +89,7 @@ def test_a_tag_outside_the_rules_is_refused(ecs: Any, server: ApiServer, tag: di
         ("default", "InvalidParameterException"),
         ("arn:aws:s3:::bucket/x", "InvalidParameterException"),
         ("arn:aws:ec2:eu-home-1:123456789012:task/default/x", "InvalidParameterException"),
-        (f"{ECS}:capacity-provider/x", "InvalidParameterException"),
+        (f"{ECS}:capacity-provider/x", "ResourceNotFoundException"),
         (f"{ECS}:task-definition/web", "InvalidParameterException"),
         (f"{ECS}:cluster/nope", "ClusterNotFoundException"),
         ("arn:aws:ecs:us-east-1:123456789012:cluster/default", "ClusterNotFoundException"),

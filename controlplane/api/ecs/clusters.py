@@ -12,9 +12,12 @@ import msgspec
 
 from controlplane.api import pagination
 from controlplane.api.arguments import check_list_size, render_tags, tags_of
+from controlplane.api.ecs.capacity import FARGATE_PROVIDERS
+from controlplane.api.ecs.capacity_providers import checked_providers
 from controlplane.api.ecs.lookup import DEFAULT_CLUSTER, cluster_name, find_cluster
 from controlplane.api.ecs.settings import account_setting
 from controlplane.api.errors import (
+    ApiError,
     ClusterContainsContainerInstancesException,
     ClusterContainsTasksException,
     InvalidParameterException,
@@ -31,8 +34,6 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 _SETTING: Final = "containerInsights"
 _SETTING_VALUES: Final = ("enabled", "disabled", "enhanced")
 
-#: The capacity providers that every ECS cluster can have without making them. Both mean a Homeport host.
-_CAPACITY_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 _MAX_STRATEGY_ITEMS: Final = 20
 
 #: As DescribeClusters' `include` spells them.
@@ -58,7 +59,7 @@ def create_cluster(context: Context, request: Document) -> Document:
             "Identifiers can contain only letters, numbers, hyphens and underscores, 255 at most;"
             f" clusterName is '{name:.300}'."
         )
-    providers = _checked_providers(request.get("capacityProviders", []))
+    providers = checked_providers(context, request.get("capacityProviders", []))
     strategy = request.get("defaultCapacityProviderStrategy", [])
     check_capacity_provider_strategy(strategy, providers)
     record = msgspec.structs.replace(
@@ -128,9 +129,10 @@ def update_cluster_settings(context: Context, request: Document) -> Document:
 def put_cluster_capacity_providers(context: Context, request: Document) -> Document:
     """Replace a cluster's capacity providers and default strategy."""
     record = find_cluster(context, request["cluster"])
-    providers = _checked_providers(request["capacityProviders"])
+    providers = checked_providers(context, request["capacityProviders"])
     strategy = request["defaultCapacityProviderStrategy"]
     check_capacity_provider_strategy(strategy, providers)
+    _check_unused(context, record, frozenset(record.capacity_providers) - frozenset(providers))
     return _stored(
         context,
         msgspec.structs.replace(
@@ -192,6 +194,11 @@ def check_capacity_provider_strategy(strategy: Sequence[Mapping[str, Any]], asso
             "The specified capacity provider strategy cannot contain a capacity provider that is not associated with"
             " the cluster. Associate the capacity provider with the cluster and try again."
         )
+    if len({item["capacityProvider"] in FARGATE_PROVIDERS for item in strategy}) > 1:
+        raise InvalidParameterException(
+            "A capacity provider strategy can contain either FARGATE and FARGATE_SPOT or other capacity providers, but"
+            " not both."
+        )
     if sum(item.get("base", 0) > 0 for item in strategy) > 1:
         raise InvalidParameterException("Only one capacity provider in a strategy can have a base above 0.")
 
@@ -208,14 +215,20 @@ def _stored(context: Context, record: ClusterRecord) -> Document:
     return {"cluster": render_cluster(context, record)}
 
 
-def _checked_providers(names: list[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in _CAPACITY_PROVIDERS:
-            raise InvalidParameterException(
-                f"The specified capacity provider '{name}' was not found. Homeport knows"
-                f" {' and '.join(_CAPACITY_PROVIDERS)}, which both mean its own hosts."
-            )
-    return tuple(dict.fromkeys(names))
+def _check_unused(context: Context, record: ClusterRecord, removed: frozenset[str]) -> None:
+    """Raise ResourceInUseException if a service of the cluster still uses a provider that it is to lose."""
+    state = context.state
+    for service in state.services.where("cluster", record.name) if removed else ():
+        live = (state.deployments.get(deployment) for deployment in service.deployments)
+        revisions = (state.revisions.get(deployment.revision) for deployment in live if deployment is not None)
+        for revision in revisions:
+            strategy = revision.document.get("capacityProviderStrategy") if revision is not None else None
+            if used := removed.intersection(item["capacityProvider"] for item in strategy or ()):
+                raise ApiError(
+                    "The specified capacity provider is in use and cannot be removed: service"
+                    f" {service.name} uses {', '.join(sorted(used))}.",
+                    code="ResourceInUseException",
+                )
 
 
 def _checked_settings(request: Document) -> dict[str, str]:

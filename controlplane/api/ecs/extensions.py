@@ -2,6 +2,7 @@
 
 | tag | on | meaning |
 | --- | --- | --- |
+| homeport:hosts | capacity provider | cluster query expression that selects its hosts |
 | homeport:restart-attempt-period | task definition | seconds, 0 to 1800, instead of every restartAttemptPeriod in it |
 """
 

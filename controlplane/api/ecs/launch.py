@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from controlplane.api.ecs.capacity import launch_type_of
 from controlplane.api.ecs.task_spec import build_spec, kept_logs
 from controlplane.api.registry import CALLER
 from controlplane.context import Context
@@ -81,7 +82,7 @@ def launch_on(
         cluster=launch.cluster,
         spec=spec,
         created_at=now,
-        launch_type=launch.launch_type,
+        launch_type=launch_type_of(capacity_provider, launch.launch_type),
         capacity_provider=capacity_provider,
         instance_id=instance.id,
         desired=DesiredStatus.RUNNING if replaces is None else DesiredStatus.PENDING,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from controlplane.api.arguments import tags_of
+from controlplane.api.ecs.capacity import FARGATE_PROVIDERS, launch_type_of
 from controlplane.api.ecs.clusters import check_capacity_provider_strategy
 from controlplane.api.ecs.launch import Launch
 from controlplane.api.ecs.lookup import find_task_definition
@@ -16,8 +17,6 @@ __all__ = ["check_launch"]
 
 Document = Mapping[str, Any]
 
-#: FARGATE and FARGATE_SPOT both mean a Homeport host; they are ECS's own and need no association.
-_FARGATE_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 #: What ECS assumes of a request that says nothing.
 _DEFAULT_LAUNCH_TYPE: Final = "EC2"
 
@@ -38,7 +37,8 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     _refuse_networking(request, definition)
     # A caller who names the host has chosen what a strategy would choose.
     default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
-    launch_type, strategy = _launch_type(request, default)
+    # FARGATE and FARGATE_SPOT need no association here.
+    launch_type, strategy = _launch_type(request, default, (*FARGATE_PROVIDERS, *cluster.capacity_providers))
     return Launch(
         operation=operation,
         cluster=cluster.name,
@@ -73,7 +73,9 @@ def _refuse_networking(request: Document, definition: TaskDefinitionRecord) -> N
         raise InvalidParameterException("volumeConfigurations isn't supported: Homeport attaches no EBS volumes.")
 
 
-def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, Sequence[Document]]:
+def _launch_type(
+    request: Document, default: Sequence[Document], associated: Sequence[str]
+) -> tuple[str, Sequence[Document]]:
     """Return the launch type that tasks show, and their capacity provider strategy. `default`: the cluster's."""
     launch_type = request.get("launchType")
     strategy = request.get("capacityProviderStrategy") or []
@@ -86,8 +88,8 @@ def _launch_type(request: Document, default: Sequence[Document]) -> tuple[str, S
     strategy = strategy or default
     if launch_type or not strategy:
         return launch_type or _DEFAULT_LAUNCH_TYPE, ()
-    check_capacity_provider_strategy(strategy, _FARGATE_PROVIDERS)
-    return "FARGATE", strategy
+    check_capacity_provider_strategy(strategy, associated)
+    return launch_type_of(strategy[0]["capacityProvider"], _DEFAULT_LAUNCH_TYPE), strategy
 
 
 def _group(request: Document, definition: TaskDefinitionRecord) -> str:

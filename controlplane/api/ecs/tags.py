@@ -6,17 +6,20 @@ from typing import Final
 import msgspec
 
 from controlplane.api.arguments import render_tags, tags_of
+from controlplane.api.ecs.capacity import FARGATE_PROVIDERS
+from controlplane.api.ecs.capacity_providers import check_provider_tags, find_provider
 from controlplane.api.ecs.lookup import cluster_name, find_cluster, find_task_definition
 from controlplane.api.errors import ApiError, InvalidParameterException
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.state.records import ClusterRecord, InstanceRecord, TaskDefinitionRecord, TaskRecord
+from controlplane.state.service_records import CapacityProviderRecord
 from homeport.arn import ParsedArn, parse_arn
 from homeport.errors import InvalidArn
 
 __all__: list[str] = []
 
-_Tagged = ClusterRecord | TaskDefinitionRecord | TaskRecord | InstanceRecord
+_Tagged = ClusterRecord | TaskDefinitionRecord | TaskRecord | InstanceRecord | CapacityProviderRecord
 
 
 @operation("ecs", "TagResource")
@@ -50,6 +53,8 @@ def list_tags_for_resource(context: Context, request: Document) -> Document:
 
 
 def _store(context: Context, record: _Tagged, tags: dict[str, str]) -> None:
+    if isinstance(record, CapacityProviderRecord):
+        check_provider_tags(tags)
     with context.state.transaction() as transaction:
         transaction.put(msgspec.structs.replace(record, tags=tags))
 
@@ -104,8 +109,16 @@ def _container_instance(context: Context, _: str, arn: ParsedArn) -> _Tagged | N
     return record if record is not None and arn.cluster in (record.cluster, None) else None
 
 
+def _capacity_provider(context: Context, reference: str, _: ParsedArn) -> _Tagged | None:
+    record = find_provider(context, reference)
+    if record is not None and record.name in FARGATE_PROVIDERS:
+        raise InvalidParameterException(f"The capacity provider {record.name} is reserved and can't be tagged.")
+    return record
+
+
 #: Resource type of the ARN -> how to find it. Services and the rest come with their own modules.
 _FINDERS: Final[dict[str, Callable[[Context, str, ParsedArn], _Tagged | None]]] = {
+    "capacity-provider": _capacity_provider,
     "cluster": _cluster,
     "task-definition": _task_definition,
     "task": _task,

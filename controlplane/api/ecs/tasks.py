@@ -5,6 +5,7 @@ there the agent owns its status (`homeport.status`); the API only ever raises `d
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from controlplane.api import pagination
 from controlplane.api.ecs.capacity import providers_of
+from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.launch import Launch, launch_on, make_spec
 from controlplane.api.ecs.launch_request import check_launch
 from controlplane.api.ecs.lookup import find_cluster
@@ -22,11 +24,11 @@ from controlplane.api.ecs.views import failure, task_view
 from controlplane.api.errors import ApiError, ConflictException, InvalidParameterException
 from controlplane.api.registry import CALLER, Document, operation
 from controlplane.context import Context
-from controlplane.scheduling.model import Refusal
+from controlplane.scheduling.model import Demand, Refusal
 from controlplane.state.records import IdempotencyRecord, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import STOPPED_BY_USER, trim
-from homeport.spec import Resources
+from homeport.spec import Resources, TaskSpec
 from homeport.status import Actor, DesiredStatus, StopCode, TaskStatus, check_edge
 from homeport.story import StoryLine
 
@@ -83,26 +85,36 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
         constraints=request.get("placementConstraints") or (),
         strategy=request.get("placementStrategy") or (),
     )
-    placement = context.rankings.place(context.state, launch.cluster, demand, count, context.random)
+    tasks: list[TaskRecord] = []
+    refusals: list[Refusal] = []
+    # Each provider's share goes to its own hosts; a share sees what the one before has taken.
+    for provider, share in Counter(providers_of(launch.capacity_strategy, count)).items():
+        outcomes = _place_share(context, launch, demand, provider, [specs.pop() for _ in range(share)])
+        tasks += [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
+        refusals += [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    return tasks, refusals
+
+
+def _place_share(
+    context: Context, launch: Launch, demand: Demand, provider: str, specs: Sequence[TaskSpec]
+) -> list[TaskRecord | Refusal]:
+    """Put tasks on the hosts of a capacity provider ("" for any host)."""
+    if extra := provider_constraints(context.state, provider):
+        demand = replace(demand, constraints=(*demand.constraints, *extra))
+    placement = context.rankings.place(context.state, launch.cluster, demand, len(specs), context.random)
     if not placement.considered:
         raise InvalidParameterException(_NO_INSTANCES)
     strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
     why = f"chosen by {strategy} among {placement.considered} hosts"
-    tasks = []
-    refusals = list(placement.refusals)
+    outcomes: list[TaskRecord | Refusal] = []
     with context.state.transaction() as transaction:
-        providers = providers_of(launch.capacity_strategy, count)
-        for instance_id, spec, provider in zip(placement.chosen, specs, providers, strict=False):
+        for instance_id, spec in zip(placement.chosen, specs, strict=False):
             instance = context.state.instances.get(instance_id)
             assert instance is not None, "it was a candidate in this same turn"
-            outcome = launch_on(
-                context, transaction, launch, demand, instance, spec, why=why, capacity_provider=provider
+            outcomes.append(
+                launch_on(context, transaction, launch, demand, instance, spec, why=why, capacity_provider=provider)
             )
-            if isinstance(outcome, Refusal):
-                refusals.append(outcome)
-            else:
-                tasks.append(outcome)
-    return tasks, refusals
+    return [*outcomes, *placement.refusals]
 
 
 @operation("ecs", "StartTask")
