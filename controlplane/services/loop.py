@@ -72,13 +72,17 @@ class ServiceLoop:
     async def run(self) -> None:
         """Reconcile until cancelled; what is decided is carried out in the same turn, so nothing is left half-done."""
         followers = self._context.state.host_log.followers
-        followers.append(self._wake.set)
+        followers.append(self.wake)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
                 group.create_task(self._work())
         finally:
-            followers.remove(self._wake.set)
+            followers.remove(self.wake)
+
+    def wake(self) -> None:
+        """Have a look at what is due: something has changed, or time has been moved."""
+        self._wake.set()
 
     # ------------------------------------------------------------ what has happened
 
