@@ -168,6 +168,10 @@ class TaskSpec(_Spec, frozen=True):
     memory_mib: int | None = None
     #: "service:NAME" or "family:NAME" or what the caller gave.
     group: str = ""
+    #: At most one may run: seconds without the control plane after which the agent stops the task by itself, and after
+    #: which it kills what is left of it. None: the host's isolation changes nothing.
+    isolation_stop_s: float | None = None
+    isolation_kill_s: float | None = None
 
     def container(self, name: str) -> ContainerSpec:
         """Return the container named `name`. KeyError if there is none."""
