@@ -27,6 +27,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.ecs.clusters",
     "controlplane.api.ecs.container_instances",
     "controlplane.api.ecs.service_deployments",
+    "controlplane.api.ecs.services",
     "controlplane.api.ecs.settings",
     "controlplane.api.ecs.tags",
     "controlplane.api.ecs.task_definitions",

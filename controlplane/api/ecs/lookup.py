@@ -5,13 +5,13 @@ An ARN of another account or region names something that isn't here: it is not f
 
 from typing import Final
 
-from controlplane.api.errors import ClusterNotFoundException
+from controlplane.api.errors import ClientException, ClusterNotFoundException
 from controlplane.context import Context
 from controlplane.state.records import ClusterRecord, TaskDefinitionRecord
 from homeport.arn import parse_arn
 from homeport.errors import InvalidArn
 
-__all__ = ["DEFAULT_CLUSTER", "cluster_name", "find_cluster", "find_task_definition", "local_path"]
+__all__ = ["DEFAULT_CLUSTER", "active_definition", "cluster_name", "find_cluster", "find_task_definition", "local_path"]
 
 #: The cluster that is meant when a request names none.
 DEFAULT_CLUSTER: Final = "default"
@@ -62,6 +62,16 @@ def find_task_definition(context: Context, reference: str) -> TaskDefinitionReco
     if ":" in name:
         return context.state.task_definitions.get(name)
     return _newest_active(context, name)
+
+
+def active_definition(context: Context, reference: str) -> TaskDefinitionRecord:
+    """Return the task definition as `find_task_definition` does. Raises ClientException unless it is there, ACTIVE."""
+    definition = find_task_definition(context, reference)
+    if definition is None:
+        raise ClientException("TaskDefinition not found.")
+    if definition.status != "ACTIVE":
+        raise ClientException("TaskDefinition is inactive")
+    return definition
 
 
 def _newest_active(context: Context, family: str) -> TaskDefinitionRecord | None:

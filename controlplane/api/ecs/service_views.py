@@ -1,0 +1,215 @@
+"""Services as the ECS API shows them. Rendering only: nothing is decided here.
+
+Counts are read off a tally at the moment of asking, so they are always true: RUNNING counts as running, what is on its
+way there as pending, and a task whose host has been silent for too long counts as neither.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from controlplane.api.arguments import render_tags
+from controlplane.api.ecs.capacity import launch_type_of
+from controlplane.api.ecs.service_arns import revision_arn, service_arn, service_deployment_arn
+from controlplane.api.ecs.service_members import rebalancing_obstacle
+from controlplane.context import Context
+from controlplane.services.events import MAX_EVENTS
+from controlplane.state.records import TaskDefinitionRecord
+from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord, TaskSetRecord
+
+__all__ = ["primary_revision", "service_launch_type", "service_view"]
+
+Document = dict[str, Any]
+
+#: What a deployment, and its service, show of how their tasks are run, if it was given.
+_CAPACITY: Final = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration")
+
+
+class _Counts(NamedTuple):
+    running: int
+    pending: int
+
+
+def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Document:
+    """A `Service`. `tags`: show them (in DescribeServices only if the request includes TAGS)."""
+    settings = service.settings
+    live = _live(context, service)
+    sets = list(context.state.task_sets.where("service", service.id)) if service.controller == "EXTERNAL" else []
+    counts = _total(_counts(context, started_by) for started_by in [d.id for d in live] + [s.id for s in sets])
+    return {
+        "serviceArn": service_arn(context, service),
+        "serviceName": service.name,
+        "clusterArn": context.arns.cluster(service.cluster),
+        "status": service.status,
+        "desiredCount": service.desired_count,
+        "runningCount": counts.running,
+        "pendingCount": counts.pending,
+        "createdAt": service.created_at,
+        "createdBy": service.created_by,
+        "schedulingStrategy": service.scheduling_strategy,
+        "deploymentController": {"type": service.controller},
+        "deploymentConfiguration": service.deployment_configuration,
+        "deployments": [_deployment(context, service, deployment) for deployment in live],
+        "events": _events(context, service),
+        "loadBalancers": [],
+        "serviceRegistries": [],
+        "placementConstraints": list(settings.get("placementConstraints") or ()),
+        "placementStrategy": list(settings.get("placementStrategy") or ()),
+        "healthCheckGracePeriodSeconds": settings.get("healthCheckGracePeriodSeconds", 0),
+        "enableECSManagedTags": bool(settings.get("enableECSManagedTags")),
+        "propagateTags": settings.get("propagateTags") or "NONE",
+        "enableExecuteCommand": bool(settings.get("enableExecuteCommand")),
+        "availabilityZoneRebalancing": _rebalancing(service),
+        "resourceManagementType": "CUSTOMER",
+        "tags": render_tags(service.tags) if tags else [],
+        **({"roleArn": _role_arn(context, settings["role"])} if settings.get("role") else {}),
+        **_terms(context, service, sets),
+        **_current(context, service, live),
+    }
+
+
+def primary_revision(context: Context, service: ServiceRecord) -> RevisionRecord | None:
+    """Return what the service's PRIMARY deployment rolls out; of a deleted one the newest. None for EXTERNAL ones."""
+    state = context.state
+    primary = state.deployments.get(service.deployments[0]) if service.deployments else None
+    if primary is not None:
+        return state.revisions.get(primary.revision)
+    return max(state.revisions.where("service", service.id), key=lambda r: r.created_at, default=None)
+
+
+def service_launch_type(context: Context, service: ServiceRecord) -> str:
+    """Return the launch type that a service counts under; "" for an EXTERNAL one without a primary task set."""
+    revision = primary_revision(context, service)
+    if revision is not None:
+        document = revision.document
+    else:
+        primary = context.state.task_sets.get(service.primary_task_set)
+        document = {} if primary is None else primary.document
+    strategy = document.get("capacityProviderStrategy")
+    given: str = document.get("launchType") or ""
+    return launch_type_of(strategy[0]["capacityProvider"], given) if strategy else given
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _live(context: Context, service: ServiceRecord) -> list[DeploymentRecord]:
+    return [d for d in map(context.state.deployments.get, service.deployments) if d is not None]
+
+
+def _counts(context: Context, started_by: str) -> _Counts:
+    count = context.state.tasks.count
+    return _Counts(
+        count("deployment_count", (started_by, "running")), count("deployment_count", (started_by, "pending"))
+    )
+
+
+def _total(counts: Iterable[_Counts]) -> _Counts:
+    running = pending = 0
+    for part in counts:
+        running += part.running
+        pending += part.pending
+    return _Counts(running, pending)
+
+
+def _deployment(context: Context, service: ServiceRecord, deployment: DeploymentRecord) -> Document:
+    """A `Deployment`. The first of a service is its PRIMARY one."""
+    counts = _counts(context, deployment.id)
+    primary = deployment.id == service.deployments[0]
+    revision = context.state.revisions.get(deployment.revision)
+    return {
+        "id": deployment.id,
+        "status": "PRIMARY" if primary else "ACTIVE",
+        # An older one is on its way to nothing: all it wants is what it still has.
+        "desiredCount": service.desired_count if primary else counts.running + counts.pending,
+        "runningCount": counts.running,
+        "pendingCount": counts.pending,
+        "failedTasks": deployment.failed_tasks,
+        "createdAt": deployment.created_at,
+        "updatedAt": deployment.updated_at,
+        "rolloutState": deployment.rollout.value,
+        "rolloutStateReason": deployment.rollout_reason,
+        **_of_revision(context, revision),
+    }
+
+
+def _of_revision(context: Context, revision: RevisionRecord | None) -> Document:
+    if revision is None:
+        return {}
+    return _run_as(context, revision.task_definition, revision.document)
+
+
+def _run_as(context: Context, definition: str, document: Document) -> Document:
+    family, _, number = definition.rpartition(":")
+    view: Document = {"taskDefinition": context.arns.task_definition(family, int(number))}
+    view |= {member: document[member] for member in _CAPACITY if member in document}
+    if document.get("launchType") == "FARGATE":
+        view.setdefault("platformVersion", "LATEST")
+        view["platformFamily"] = _platform_family(context.state.task_definitions.get(definition))
+    return view
+
+
+def _platform_family(definition: TaskDefinitionRecord | None) -> str:
+    platform = (definition.document.get("runtimePlatform") or {}) if definition is not None else {}
+    family: str = platform.get("operatingSystemFamily") or "LINUX"
+    return "Linux" if family == "LINUX" else family
+
+
+def _terms(context: Context, service: ServiceRecord, sets: list[TaskSetRecord]) -> Document:
+    """What its tasks are made of, by the PRIMARY deployment; for EXTERNAL by the primary task set."""
+    if service.controller == "ECS":
+        return _of_revision(context, primary_revision(context, service))
+    primary = next((s for s in sets if s.id == service.primary_task_set), None)
+    return {} if primary is None else _run_as(context, primary.task_definition, primary.document)
+
+
+def _current(context: Context, service: ServiceRecord, live: list[DeploymentRecord]) -> Document:
+    """`currentServiceDeployment` and `currentServiceRevisions`."""
+    if not live:
+        return {}
+    view: Document = {"currentServiceRevisions": _revisions(context, service, live)}
+    # A rollback is part of the service deployment that it undoes.
+    shown = context.state.deployments.get(live[0].rollback_of) if live[0].rollback_of else live[0]
+    if shown is not None:
+        view["currentServiceDeployment"] = service_deployment_arn(context, shown)
+    return view
+
+
+def _revisions(context: Context, service: ServiceRecord, live: list[DeploymentRecord]) -> list[Document]:
+    """One summary for each revision: a rollback and the deployment it goes back to may have the same one."""
+    views = []
+    for revision_id in dict.fromkeys(deployment.revision for deployment in live):
+        revision = context.state.revisions.get(revision_id)
+        if revision is None:
+            continue
+        counts = _total(_counts(context, d.id) for d in live if d.revision == revision_id)
+        primary = revision_id == live[0].revision
+        views.append(
+            {
+                "arn": revision_arn(context, revision),
+                "requestedTaskCount": service.desired_count if primary else counts.running + counts.pending,
+                "runningTaskCount": counts.running,
+                "pendingTaskCount": counts.pending,
+            }
+        )
+    return views
+
+
+def _events(context: Context, service: ServiceRecord) -> list[Document]:
+    """The last events, the newest first."""
+    events = list(context.state.events.where("service", service.id))[-MAX_EVENTS:]
+    return [{"id": event.id, "createdAt": event.at, "message": event.message} for event in reversed(events)]
+
+
+def _rebalancing(service: ServiceRecord) -> str:
+    """What was given, else ECS's default: on, unless something about the service excludes it."""
+    given: str | None = service.settings.get("availabilityZoneRebalancing")
+    if given is not None:
+        return given
+    obstacle = rebalancing_obstacle(
+        service.settings, service.deployment_configuration, service.scheduling_strategy, service.controller
+    )
+    return "ENABLED" if obstacle is None else "DISABLED"
+
+
+def _role_arn(context: Context, role: str) -> str:
+    return role if role.startswith("arn:") else f"arn:aws:iam::{context.arns.account}:role/{role}"
