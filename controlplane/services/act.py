@@ -18,6 +18,7 @@ from controlplane.services.model import (
     Action,
     Blocked,
     Decision,
+    DropTaskSet,
     Lose,
     MarkHealthy,
     PutDeployment,
@@ -101,6 +102,9 @@ class _Act:
                 self._transaction.put(action.deployment)
             case PutTaskSet():
                 self._transaction.put(action.task_set)
+            case DropTaskSet():
+                if (task_set := self._state.task_sets.get(action.task_set_id)) is not None:
+                    self._transaction.delete(task_set)
             case Say():
                 self._say(action.message)
 

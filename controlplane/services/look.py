@@ -5,7 +5,7 @@ from typing import Final
 
 from controlplane.context import Context
 from controlplane.fleet.liveness import HostVerdict, judge
-from controlplane.scheduling.filters import SUITABILITY, Filter, first_refusal, member_of
+from controlplane.scheduling.filters import Filter, active, attributes, first_refusal, member_of
 from controlplane.scheduling.language import parse_query
 from controlplane.scheduling.model import Demand, candidate_of
 from controlplane.services.model import Blocked, FreshIds, Host, Snapshot
@@ -63,12 +63,12 @@ def look_at(context: Context, service: ServiceRecord, *, started_at: float, bloc
     )
 
 
-def suitable(demand: Demand) -> "Filter":
+def suitable(demand: Demand) -> Filter:
     """Make the filter that tells whether a host may have a task at all, whatever it has left just now.
 
     A host that is silent or impaired for the moment is still one of those.
     """
-    filters: list[Filter] = [SUITABILITY[0], SUITABILITY[3]]
+    filters: list[Filter] = [active, attributes]
     filters += [member_of(parse_query(c.expression)) for c in demand.constraints if c.type == "memberOf"]
     return lambda candidate, asked: first_refusal(candidate, asked, filters)
 
@@ -83,7 +83,7 @@ def _usable(context: Context, service: ServiceRecord, demand: Demand) -> list[In
 
 
 def _others(context: Context, service: ServiceRecord, tasks: Iterable[TaskRecord], instance_id: InstanceId) -> int:
-    """Count the tasks on a host that other services' or no service's are; only asked of a DAEMON's DRAINING hosts."""
+    """Count the tasks of other, REPLICA services on a DRAINING host that a DAEMON has a task on; 0 for any other."""
     instance = context.state.instances.get(instance_id)
     if service.scheduling_strategy != "DAEMON" or instance is None or instance.status != "DRAINING":
         return 0
@@ -136,6 +136,6 @@ class _Verdicts:
             draining=instance.status == "DRAINING",
             drain_deadline_at=instance.drain_deadline_at,
             heard_out=connected and presence is not None and presence.heard_out,
-            last_of_host=others > 0,
+            last_of_host=others == 0,
             lost_at=last_seen + self._lost_after_s if verdict is HostVerdict.UNKNOWN else None,
         )

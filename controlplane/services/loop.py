@@ -7,7 +7,7 @@ service takes time; so that a burst of reports doesn't cost one look each, the n
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from controlplane.services.act import act
 from controlplane.services.decide import decide
 from controlplane.services.look import look_at
 from controlplane.services.model import Blocked
+from controlplane.services.timing import wants_rebalance
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import (
     SERVICE_GROUP,
@@ -25,6 +26,7 @@ from controlplane.state.service_records import (
     ServiceRecord,
     TaskSetRecord,
 )
+from controlplane.state.state import State
 from controlplane.state.watch import Watch, WatchOverflow
 from controlplane.store.api import Change
 from homeport.ids import InstanceId
@@ -106,37 +108,40 @@ class ServiceLoop:
 
     def _take_hosts(self) -> None:
         """Mark the services that a change of hosts concerns."""
-        log = self._context.state.host_log
-        changed = log.since(self._hosts_seen)
-        self._hosts_seen = log.last
+        state = self._context.state
+        changed = state.host_log.since(self._hosts_seen)
+        self._hosts_seen = state.host_log.last
         if changed is None:
-            changed = [instance.id for instance in self._context.state.instances]
-        clusters, changed_clusters = set(), set()
+            changed = [instance.id for instance in state.instances]
+        room, other = set(), set()
         for instance_id in changed:
-            instance = self._context.state.instances.get(instance_id)
-            signature = self._signature(instance_id, instance)
-            cluster = instance.cluster if instance is not None else None
-            clusters.add(cluster)
-            if self._hosts.get(instance_id) == signature:
+            instance = state.instances.get(instance_id)
+            cluster = "" if instance is None else instance.cluster
+            room.add(cluster)
+            draining = instance is not None and instance.status == "DRAINING"
+            if self._is_news(instance_id, instance):
+                other.add(cluster)
+            elif not draining:
                 continue
-            changed_clusters.add(cluster)
-            if instance is None:
-                self._hosts.pop(instance_id, None)
-            else:
-                self._hosts[instance_id] = signature
-            self._mark(
-                f"{task.cluster}/{task.group.removeprefix(SERVICE_GROUP)}"
-                for phase in ("pending", "running")
-                for task in self._context.state.tasks.where("instance_phase", (instance_id, phase))
-                if task.group.startswith(SERVICE_GROUP)
-            )
-        self._mark(key for key in self._blocked if key.partition("/")[0] in clusters)
-        for cluster in changed_clusters - {None}:
+            self._mark(_services_on(state, instance_id))
+        self._mark(key for key in self._blocked if key.partition("/")[0] in room)
+        for cluster in other:
             self._mark(
                 service.key
-                for service in self._context.state.services.where("cluster_status", (cluster, "ACTIVE"))
-                if service.scheduling_strategy == "DAEMON"
+                for service in state.services.where("cluster_status", (cluster, "ACTIVE"))
+                if service.scheduling_strategy == "DAEMON" or wants_rebalance(service.tags)
             )
+
+    def _is_news(self, instance_id: InstanceId, instance: InstanceRecord | None) -> bool:
+        """Tell whether more than the room on a host has changed, and remember it as it is."""
+        signature = self._signature(instance_id, instance)
+        if self._hosts.get(instance_id) == signature:
+            return False
+        if instance is None:
+            self._hosts.pop(instance_id, None)
+        else:
+            self._hosts[instance_id] = signature
+        return True
 
     def _signature(self, instance_id: InstanceId, instance: InstanceRecord | None) -> _Signature:
         presence = self._context.state.presence.of(instance_id)
@@ -221,6 +226,13 @@ class ServiceLoop:
     def _forget(self, key: str) -> None:
         for book in (self._due, self._not_before, self._looks, self._blocked):
             book.pop(key, None)
+
+
+def _services_on(state: State, instance_id: InstanceId) -> Iterator[str]:
+    for phase in ("pending", "running"):
+        for task in state.tasks.where("instance_phase", (instance_id, phase)):
+            if task.group.startswith(SERVICE_GROUP):
+                yield f"{task.cluster}/{task.group.removeprefix(SERVICE_GROUP)}"
 
 
 def _service_of(change: Change) -> str | None:
