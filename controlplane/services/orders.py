@@ -54,7 +54,10 @@ def order_of(context: Context, service: ServiceRecord, started_by: str) -> Order
 def make_order(
     context: Context, service: ServiceRecord, definition: TaskDefinitionRecord, document: Document, started_by: str
 ) -> Order:
-    """Return the order of tasks of a definition, under the service's terms. Raises as `order_of`."""
+    """Return the order of tasks of a definition, under the service's terms. Raises as `order_of`.
+
+    Placement and enableExecuteCommand are the service's own, as in ECS: changing them begins no deployment.
+    """
     cluster = context.state.clusters.get(service.cluster)
     assert cluster is not None, "clusters stay, INACTIVE"
     strategy = document.get("capacityProviderStrategy") or ()
@@ -66,15 +69,15 @@ def make_order(
         capacity_strategy=tuple(strategy),
         group=service.group,
         started_by=started_by,
-        enable_execute_command=bool(document.get("enableExecuteCommand")),
+        enable_execute_command=bool(service.settings.get("enableExecuteCommand")),
         tags=task_tags(service, definition, cluster),
     )
     demand = demand_of(
         definition.document,
         Resources.of_task(make_spec(context, launch)),
         group=service.group,
-        constraints=document.get("placementConstraints") or (),
-        strategy=document.get("placementStrategy") or (),
+        constraints=service.settings.get("placementConstraints") or (),
+        strategy=service.settings.get("placementStrategy") or (),
     )
     return Order(launch=launch, demand=demand, strategy=strategy)
 

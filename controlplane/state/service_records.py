@@ -86,8 +86,9 @@ class ServiceRecord(Record, frozen=True):
     deployment_configuration: dict[str, Any] = {}
     #: Its members that the caller gave; a default may give way where it would make every deployment impossible.
     given: tuple[str, ...] = ()
-    #: ECS members that belong to the service and not to a revision, as given: enableECSManagedTags, propagateTags,
-    #: healthCheckGracePeriodSeconds, availabilityZoneRebalancing, role, ...
+    #: ECS members that belong to the service and not to a revision, as given: placementConstraints, placementStrategy,
+    #: enableExecuteCommand, enableECSManagedTags, propagateTags, healthCheckGracePeriodSeconds,
+    #: availabilityZoneRebalancing, role. Changing them begins no deployment.
     settings: dict[str, Any] = {}
     #: Ids of the live deployments: the PRIMARY one, then those that are being replaced, the newest first.
     deployments: tuple[str, ...] = ()
@@ -122,8 +123,8 @@ class RevisionRecord(Record, frozen=True):
     created_at: float
     #: `family:revision`.
     task_definition: str
-    #: The ECS members that tasks are placed and made by, as given: launchType, capacityProviderStrategy,
-    #: platformVersion, placementConstraints, placementStrategy, networkConfiguration, enableExecuteCommand, ...
+    #: ECS members, as given, that begin a new deployment when they change: launchType or capacityProviderStrategy,
+    #: platformVersion, networkConfiguration, monitoring.
     document: dict[str, Any] = {}
 
     @property
