@@ -14,7 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from controlplane.context import Context
-from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.records import InstanceRecord, TaskOrder, TaskRecord
 from controlplane.state.state import Transaction
 from homeport.ids import InstanceId
 from homeport.protocol import ContainerReport, TaskReport
@@ -82,11 +82,19 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         stopping_at=_first_given(task.stopping_at, report.stopping_at),
         execution_stopped_at=_first_given(task.execution_stopped_at, report.execution_stopped_at),
         stopped_at=_first_given(task.stopped_at, report.stopped_at, now if status is TaskStatus.STOPPED else None),
+        order=_begun(task.order, status, now),
     )
     if task.stop_code is None and task.stopped_reason is None:
         reason = None if report.stopped_reason is None else trim(report.stopped_reason)
         changed = replace(changed, stop_code=report.stop_code, stopped_reason=reason)
     return changed if changed == seen else replace(changed, version=task.version + 1)
+
+
+def _begun(order: TaskOrder | None, status: TaskStatus, now: float) -> TaskOrder | None:
+    """Note when a task was first seen to run: by our clock, since what may follow a time after it is ours to begin."""
+    if order is None or order.running_at is not None or status < TaskStatus.RUNNING:
+        return order
+    return replace(order, running_at=now)
 
 
 def _containers(task: TaskRecord, report: TaskReport) -> tuple[ContainerReport, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity import launch_type_of
 from controlplane.api.ecs.task_spec import build_spec, kept_logs
@@ -16,14 +17,15 @@ from controlplane.api.registry import CALLER
 from controlplane.context import Context
 from controlplane.scheduling.filters import FITNESS, SUITABILITY, first_refusal
 from controlplane.scheduling.model import Candidate, Demand, Refusal, candidate_of
-from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
+from controlplane.standalone.tags import ExclusivePolicy
+from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskOrder, TaskRecord
 from controlplane.state.state import Transaction
 from homeport.ids import TaskId, new_hex_id, new_uuid
 from homeport.spec import Resources, TaskSpec
-from homeport.status import Actor, DesiredStatus
+from homeport.status import Actor, DesiredStatus, TaskStatus
 from homeport.story import StoryLine
 
-__all__ = ["Launch", "launch_on", "make_spec"]
+__all__ = ["Launch", "hold_back", "launch_on", "make_spec", "placed_line"]
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     overrides: dict[str, object] = {}
     enable_execute_command: bool = False
     tags: dict[str, str] = {}
+    #: What tags ask for of a task that no service owns, kept with each task; None if they ask for nothing.
+    order: TaskOrder | None = None
+    exclusive_policy: ExclusivePolicy = ExclusivePolicy.WAIT
 
 
 def make_spec(context: Context, launch: Launch) -> TaskSpec:
@@ -94,15 +99,62 @@ def launch_on(
         wanted_at=wanted_at,
         replaces=replaces,
         tags=launch.tags,
+        order=launch.order and replace(launch.order, placed_at=now),
     )
     transaction.put(task)
-    for line in _first_lines(launch, candidate, demand.resources, why, now):
+    for line in _first_lines(launch, placed_line(candidate, demand.resources, why, now), now):
         transaction.tell(task.id, line)
     return task
 
 
-def _first_lines(launch: Launch, candidate: Candidate, asked: Resources, why: str, now: float) -> list[StoryLine]:
+def hold_back(
+    context: Context,
+    transaction: Transaction,
+    launch: Launch,
+    spec: TaskSpec,
+    *,
+    turn: int,
+    why: str,
+    capacity_provider: str = "",
+) -> TaskRecord:
+    """Accept a task of an exclusive group that has to wait for its turn: PROVISIONING, without a host."""
+    assert launch.order is not None, "without an order nothing is known about how to place it later"
+    now = context.clock.now()
+    task = TaskRecord(
+        id=TaskId(spec.task_arn.rsplit("/", 1)[-1]),
+        cluster=launch.cluster,
+        spec=spec,
+        created_at=now,
+        launch_type=launch_type_of(capacity_provider, launch.launch_type),
+        capacity_provider=capacity_provider,
+        status=TaskStatus.PROVISIONING,
+        group=launch.group,
+        started_by=launch.started_by,
+        overrides=launch.overrides,
+        enable_execute_command=launch.enable_execute_command,
+        tags=launch.tags,
+        order=replace(launch.order, turn=turn, waits_for=why),
+    )
+    transaction.put(task)
+    waiting = StoryLine(at=now, event="waiting", message=why, actor=Actor.SCHEDULER.value)
+    for line in _first_lines(launch, waiting, now):
+        transaction.tell(task.id, line)
+    return task
+
+
+def placed_line(candidate: Candidate, asked: Resources, why: str, now: float) -> StoryLine:
+    """Return the line of a task's story that tells where it was placed and why."""
     host = candidate.instance.facts.hostname or candidate.id
+    return StoryLine(
+        at=now,
+        event="placed",
+        message=f"Placed on {host}: {why}. {_room(candidate, asked)}",
+        actor=Actor.SCHEDULER.value,
+        host=host,
+    )
+
+
+def _first_lines(launch: Launch, second: StoryLine, now: float) -> list[StoryLine]:
     caller = f" by {CALLER.get()}" if CALLER.get() else ""
     started_by = f", startedBy {launch.started_by}" if launch.started_by else ""
     lines = [
@@ -112,13 +164,7 @@ def _first_lines(launch: Launch, candidate: Candidate, asked: Resources, why: st
             message=f"{launch.operation}{caller} of {launch.definition.name} in group {launch.group}{started_by}",
             actor=Actor.API.value,
         ),
-        StoryLine(
-            at=now,
-            event="placed",
-            message=f"Placed on {host}: {why}. {_room(candidate, asked)}",
-            actor=Actor.SCHEDULER.value,
-            host=host,
-        ),
+        second,
     ]
     lines.extend(
         StoryLine(

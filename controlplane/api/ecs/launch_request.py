@@ -11,7 +11,8 @@ from controlplane.api.ecs.launch import Launch
 from controlplane.api.ecs.lookup import find_task_definition
 from controlplane.api.errors import ClientException, InvalidParameterException
 from controlplane.context import Context
-from controlplane.state.records import ClusterRecord, TaskDefinitionRecord
+from controlplane.standalone.tags import ExclusivePolicy, StandalonePolicy, standalone_policy
+from controlplane.state.records import ClusterRecord, TaskDefinitionRecord, TaskOrder
 
 __all__ = ["check_launch"]
 
@@ -39,6 +40,8 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
     # FARGATE and FARGATE_SPOT need no association here.
     launch_type, strategy = _launch_type(request, default, (*FARGATE_PROVIDERS, *cluster.capacity_providers))
+    # Tags of the definition count whether or not they are propagated; those of the request win.
+    policy = standalone_policy({**definition.tags, **tags_of(dict(request))})
     return Launch(
         operation=operation,
         cluster=cluster.name,
@@ -50,6 +53,25 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
         overrides=request.get("overrides") or {},
         enable_execute_command=bool(request.get("enableExecuteCommand")),
         tags=_tags(request, definition, cluster),
+        order=_order(request, policy, operation),
+        exclusive_policy=policy.exclusive_policy if policy else ExclusivePolicy.WAIT,
+    )
+
+
+def _order(request: Document, policy: StandalonePolicy | None, operation: str) -> TaskOrder | None:
+    """What has to be known of a task to stop it in time, to make another attempt of it, or to place it later."""
+    if policy is None:
+        return None
+    return TaskOrder(
+        operation=operation,
+        constraints=tuple(request.get("placementConstraints") or ()),
+        strategy=tuple(request.get("placementStrategy") or ()),
+        timeout_s=policy.timeout_s,
+        start_timeout_s=policy.start_timeout_s,
+        wait_timeout_s=policy.wait_timeout_s,
+        retries=policy.retries,
+        lost_after_s=policy.lost_after_s,
+        exclusive=policy.exclusive,
     )
 
 

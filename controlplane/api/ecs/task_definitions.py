@@ -19,6 +19,7 @@ from controlplane.api.ecs.units import cpu_units, memory_mib
 from controlplane.api.errors import ClientException, InvalidParameterException
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
+from controlplane.standalone.tags import standalone_policy
 from controlplane.state.records import FamilyRecord, TaskDefinitionRecord
 
 __all__ = ["render_task_definition"]
@@ -39,6 +40,7 @@ def register_task_definition(context: Context, request: Document) -> Document:
     check_definition(request)
     tags = tags_of(request)
     restart_attempt_period_s(tags)
+    standalone_policy(tags)
     family = request["family"]
     known = context.state.families.get(family)
     revision = known.last_revision + 1 if known else 1

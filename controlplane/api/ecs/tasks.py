@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from controlplane.api import pagination
 from controlplane.api.ecs.capacity import providers_of
 from controlplane.api.ecs.capacity_providers import provider_constraints
+from controlplane.api.ecs.exclusive import Admission
 from controlplane.api.ecs.launch import Launch, launch_on, make_spec
 from controlplane.api.ecs.launch_request import check_launch
 from controlplane.api.ecs.lookup import find_cluster
@@ -25,11 +26,12 @@ from controlplane.api.errors import ApiError, ConflictException, InvalidParamete
 from controlplane.api.registry import CALLER, Document, operation
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand, Refusal
+from controlplane.standalone.stops import asked_to_stop
 from controlplane.state.records import IdempotencyRecord, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import STOPPED_BY_USER, trim
 from homeport.spec import Resources, TaskSpec
-from homeport.status import Actor, DesiredStatus, StopCode, TaskStatus, check_edge
+from homeport.status import Actor, DesiredStatus, StopCode
 from homeport.story import StoryLine
 
 __all__ = ["TOKEN_LIFETIME_S"]
@@ -58,8 +60,11 @@ def run_task(context: Context, request: Document) -> Any:
     if not 1 <= count <= _MAX_COUNT:
         raise InvalidParameterException(f"count must be between 1 and {_MAX_COUNT}, but was {count}.")
     with context.state.transaction() as transaction:
-        tasks, refusals = _run(context, launch, request, count)
-        failures = failures_of(context, cluster.name, refusals)
+        if launch.order is not None and launch.order.exclusive:
+            tasks, failures = _run_in_turn(context, launch, request, count)
+        else:
+            tasks, refusals = _run(context, launch, request, count)
+            failures = failures_of(context, cluster.name, refusals)
         if token and tasks:
             transaction.put(
                 IdempotencyRecord(
@@ -117,12 +122,37 @@ def _place_share(
     return [*outcomes, *placement.refusals]
 
 
+def _run_in_turn(
+    context: Context, launch: Launch, request: Document, count: int
+) -> tuple[list[TaskRecord], list[dict[str, str]]]:
+    """Run the tasks of an exclusive group: the first at once if the group is free, the others one after another.
+
+    A group that is free and a cluster where there is no room is a failure, as for any other task.
+    """
+    providers = providers_of(launch.capacity_strategy, count)
+    admission = Admission(context, launch)
+    tasks: list[TaskRecord] = []
+    for provider in providers:
+        outcome = admission.ask(provider)
+        if isinstance(outcome, TaskRecord):
+            tasks.append(outcome)
+        elif outcome is not None:
+            return tasks, [outcome]
+        else:
+            placed, refusals = _run(context, launch, request, 1)
+            if not placed:
+                return tasks, failures_of(context, launch.cluster, refusals)
+            tasks += placed
+    return tasks, []
+
+
 @operation("ecs", "StartTask")
 def start_task(context: Context, request: Document) -> Document:
     """Start one task on each of up to 10 named hosts. Placement constraints don't apply: the caller has chosen."""
     cluster = find_cluster(context, request.get("cluster"))
     references = check_references(request["containerInstances"], what="Container instance", maximum=_MAX_INSTANCES)
     launch = check_launch(context, request, cluster, "StartTask")
+    admission = Admission(context, launch)
     tasks, failures = [], []
     with context.state.transaction() as transaction:
         for reference in references:
@@ -130,10 +160,15 @@ def start_task(context: Context, request: Document) -> Document:
             if instance is None:
                 failures.append(failure(instance_arn(context, cluster.name, reference), "MISSING"))
                 continue
+            held = admission.ask(instance=instance.id)
+            if held is not None:
+                tasks.append(held) if isinstance(held, TaskRecord) else failures.append(held)
+                continue
             spec = make_spec(context, launch)
             demand = demand_of(launch.definition.document, Resources.of_task(spec), group=launch.group)
             why = "the caller named this host"
-            outcome = launch_on(context, transaction, launch, demand, instance, spec, why=why)
+            named = replace(launch, order=launch.order and replace(launch.order, instance_id=instance.id))
+            outcome = launch_on(context, transaction, named, demand, instance, spec, why=why)
             if isinstance(outcome, Refusal):
                 failures += failures_of(context, cluster.name, [outcome])
             else:
@@ -198,18 +233,7 @@ def stop_task(context: Context, request: Document) -> Document:
 
 def _stop(context: Context, task: TaskRecord, reason: str) -> TaskRecord:
     now = context.clock.now()
-    stopping = replace(
-        task,
-        desired=DesiredStatus.STOPPED,
-        stop_code=task.stop_code or StopCode.USER_INITIATED,
-        stopped_reason=task.stopped_reason or trim(reason),
-        stopping_at=task.stopping_at or now,
-        version=task.version + 1,
-    )
-    if task.status is TaskStatus.PROVISIONING:
-        # No host knows of it: there is nothing to wait for.
-        check_edge(task.status, TaskStatus.STOPPED, Actor.API)
-        stopping = replace(stopping, status=TaskStatus.STOPPED, stopped_at=now)
+    stopping = asked_to_stop(task, reason, StopCode.USER_INITIATED, now)
     caller = f" by {CALLER.get()}" if CALLER.get() else ""
     line = StoryLine(at=now, event="stop-requested", message=f"StopTask{caller}: {trim(reason)}", actor=Actor.API.value)
     with context.state.transaction() as transaction:

@@ -1,0 +1,191 @@
+"""The loop over standalone tasks: looks at those that something has happened to, decides, acts. Nothing is polled.
+
+A task, or a concurrency group, is looked at when one of its tasks or their hosts have changed, and at the moment that
+its last decision named. One that found no host is tried again when hosts have changed, a few times a second at most.
+Moments are kept in memory only: what they are made of is in the records, so a restart finds them again.
+"""
+
+import asyncio
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from controlplane.context import Context
+from controlplane.standalone.act import act
+from controlplane.standalone.decide import decide
+from controlplane.standalone.look import Key, key_of, look_at
+from controlplane.standalone.model import Snapshot
+from controlplane.state.records import TaskRecord
+from controlplane.state.watch import Watch, WatchOverflow
+from homeport.ids import InstanceId
+
+__all__ = ["StandaloneLoop", "run"]
+
+_log: Final = structlog.get_logger(__name__)
+
+#: The shortest time between two attempts to place a task that found no host.
+PLACE_AGAIN_S: Final = 0.2
+#: The longest wait for a moment before the clock is asked again, should it have been set meanwhile.
+_MAX_WAIT_S: Final = 300.0
+#: Looks in one event-loop turn; requests and reports have theirs in between.
+_SLICE: Final = 20
+
+
+class StandaloneLoop:
+    """Reconciles all tasks that no service owns. `run` is its life."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._started_at = context.clock.now()
+        self._wake = asyncio.Event()
+        #: What to look at. A dict, for its order.
+        self._dirty: dict[Key, None] = {}
+        #: (epoch seconds, number, key), and the moment of each key that counts.
+        self._timers: list[tuple[float, int, Key]] = []
+        self._due: dict[Key, float] = {}
+        self._count = 0
+        #: When what found no host was last tried.
+        self._blocked: dict[Key, float] = {}
+        self._on_host: defaultdict[InstanceId, set[Key]] = defaultdict(set)
+        self._hosts: dict[Key, frozenset[InstanceId]] = {}
+        self._hosts_seen = context.state.host_log.last
+        self._watch: Watch | None = None
+
+    async def run(self) -> None:
+        """Reconcile until cancelled; what is decided is carried out in the same turn, so nothing is left half-done."""
+        followers = self._context.state.host_log.followers
+        followers.append(self.wake)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._work())
+        finally:
+            followers.remove(self.wake)
+
+    def wake(self) -> None:
+        """Look at hosts and moments again, e.g. since the clock was set."""
+        self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to look at now."""
+        now = self._context.clock.now()
+        due = bool(self._timers) and self._timers[0][0] <= now
+        return due or bool(self._dirty) or self._wake.is_set() or self._watch is None or self._watch.pending > 0
+
+    # ------------------------------------------------------------ what has happened
+
+    async def _follow(self) -> None:
+        while True:
+            with self._context.state.snapshot_and_watch() as self._watch:
+                self._mark(key_of(task) for task in self._context.state.tasks.where("standalone", value=True))
+                try:
+                    await self._follow_commits(self._watch)
+                except WatchOverflow:
+                    _log.warning("the standalone reconciler fell behind the state; it looks at every task")
+
+    async def _follow_commits(self, watch: Watch) -> None:
+        while True:
+            for commit in await watch.next_batch():
+                self._mark(
+                    key_of(task)
+                    for change in commit.changes
+                    for task in (change.old, change.new)
+                    if isinstance(task, TaskRecord) and task.order is not None
+                )
+
+    def _mark(self, keys: Iterable[Key]) -> None:
+        self._dirty.update(dict.fromkeys(keys))
+        if self._dirty:
+            self._wake.set()
+
+    def _take_hosts(self) -> None:
+        """Mark what is on hosts that have changed; let what found no host try again."""
+        log = self._context.state.host_log
+        if log.last == self._hosts_seen:
+            return
+        changed = log.since(self._hosts_seen)
+        self._hosts_seen = log.last
+        for instance_id in self._on_host if changed is None else changed:
+            self._dirty.update(dict.fromkeys(self._on_host.get(instance_id, ())))
+        for key, tried_at in self._blocked.items():
+            self._schedule(key, tried_at + PLACE_AGAIN_S)
+
+    def _take_moments(self) -> None:
+        now = self._context.clock.now()
+        while self._timers and self._timers[0][0] <= now:
+            at, _, key = heapq.heappop(self._timers)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self._dirty[key] = None
+
+    # ------------------------------------------------------------ looking and acting
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            self._take_hosts()
+            self._take_moments()
+            if not self._dirty:
+                await self._wait()
+                continue
+            for key in list(self._dirty)[:_SLICE]:
+                del self._dirty[key]
+                self._look(key)
+            await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        """Wait until something happens or the next moment has come."""
+        timeout = _MAX_WAIT_S
+        if self._timers:
+            timeout = min(timeout, max(0.0, self._timers[0][0] - self._context.clock.now()))
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _look(self, key: Key) -> None:
+        self._due.pop(key, None)
+        self._blocked.pop(key, None)
+        snapshot = look_at(self._context, key, started_at=self._started_at)
+        self._note_hosts(key, snapshot)
+        if snapshot is None:
+            return
+        now = self._context.clock.now()
+        decision = decide(snapshot, now)
+        if act(self._context, decision):
+            self._blocked[key] = now
+        if decision.wake_at is not None:
+            self._schedule(key, decision.wake_at)
+
+    def _note_hosts(self, key: Key, snapshot: Snapshot | None) -> None:
+        found: frozenset[InstanceId] = frozenset()
+        if snapshot is not None:
+            hosts = (task.instance_id for task in snapshot.tasks if task.id in snapshot.hosts)
+            found = frozenset(host for host in hosts if host is not None)
+        known = self._hosts.pop(key, frozenset())
+        for gone in known - found:
+            self._on_host[gone].discard(key)
+            if not self._on_host[gone]:
+                del self._on_host[gone]
+        for new in found - known:
+            self._on_host[new].add(key)
+        if found:
+            self._hosts[key] = found
+
+    def _schedule(self, key: Key, at: float) -> None:
+        """Look at a key at a moment, unless an earlier one is noted."""
+        if self._due.get(key, at + 1) <= at:
+            return
+        self._due[key] = at
+        self._count += 1
+        heapq.heappush(self._timers, (at, self._count, key))
+
+
+async def run(context: Context) -> None:
+    """Reconcile standalone tasks until cancelled (see StandaloneLoop.run)."""
+    await StandaloneLoop(context).run()
