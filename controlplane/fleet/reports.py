@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from controlplane.context import Context
 from controlplane.state.records import InstanceRecord, TaskOrder, TaskRecord
+from controlplane.state.service_records import SERVICE_GROUP
 from controlplane.state.state import Transaction
 from homeport.ids import InstanceId
 from homeport.protocol import ContainerReport, TaskReport
@@ -83,6 +84,7 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         execution_stopped_at=_first_given(task.execution_stopped_at, report.execution_stopped_at),
         stopped_at=_first_given(task.stopped_at, report.stopped_at, now if status is TaskStatus.STOPPED else None),
         order=_begun(task.order, status, now),
+        running_at=_running_at(task, status, now),
     )
     if task.stop_code is None and task.stopped_reason is None:
         reason = None if report.stopped_reason is None else trim(report.stopped_reason)
@@ -95,6 +97,13 @@ def _begun(order: TaskOrder | None, status: TaskStatus, now: float) -> TaskOrder
     if order is None or order.running_at is not None or status < TaskStatus.RUNNING:
         return order
     return replace(order, running_at=now)
+
+
+def _running_at(task: TaskRecord, status: TaskStatus, now: float) -> float | None:
+    """Note the same for a task of a service: its time to count as healthy begins."""
+    if task.running_at is None and status is TaskStatus.RUNNING and task.group.startswith(SERVICE_GROUP):
+        return now
+    return task.running_at
 
 
 def _containers(task: TaskRecord, report: TaskReport) -> tuple[ContainerReport, ...]:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from controlplane.fleet.liveness import HostVerdict
 from controlplane.services import census
 from controlplane.services.model import (
     Action,
@@ -27,7 +28,6 @@ from controlplane.services.model import (
     Start,
     Stop,
 )
-from controlplane.fleet.liveness import HostVerdict
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, ServiceRecord, TaskSetRecord
 from homeport.ids import InstanceId, TaskId
@@ -87,7 +87,7 @@ class Draft:
         """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""
         if task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
             return False
-        over_at = (task.started_at or task.created_at) + self._grace_s
+        over_at = (task.running_at or task.created_at) + self._grace_s
         self.wake(over_at)
         return self.now >= over_at
 

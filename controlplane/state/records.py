@@ -225,6 +225,8 @@ class TaskRecord(Record, frozen=True):
     # What the reconciler of its service keeps of it; the agent knows nothing of these.
     #: When the need for this task arose: what its time to schedule is counted from.
     wanted_at: float | None = None
+    #: When it was first known to be RUNNING, by the control plane's clock (`started_at` is by its host's).
+    running_at: float | None = None
     #: When it first counted as healthy.
     healthy_at: float | None = None
     #: Since when its host has been silent for so long that the task is replaced. It may be running all the same.
