@@ -13,6 +13,12 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.schedule_records import (
+    RuleRecord,
+    ScheduleGroupRecord,
+    ScheduleRecord,
+    ScheduleRunRecord,
+)
 from controlplane.state.service_records import (
     CapacityProviderRecord,
     DeploymentRecord,
@@ -41,5 +47,9 @@ RECORD_KINDS: Final[dict[str, type[Record]]] = {
         EventRecord,
         TaskSetRecord,
         CapacityProviderRecord,
+        ScheduleRecord,
+        ScheduleGroupRecord,
+        RuleRecord,
+        ScheduleRunRecord,
     )
 }

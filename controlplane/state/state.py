@@ -26,6 +26,13 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.schedule_records import (
+    RuleRecord,
+    RunOutcome,
+    ScheduleGroupRecord,
+    ScheduleRecord,
+    ScheduleRunRecord,
+)
 from controlplane.state.service_records import (
     SERVICE_GROUP,
     CapacityProviderRecord,
@@ -148,6 +155,17 @@ class State:
         self.events: Table[EventRecord] = Table(lambda r: (r.service_id,), ("service",))
         self.task_sets: Table[TaskSetRecord] = Table(lambda r: (r.service_id,), ("service",))
         self.capacity_providers: Table[CapacityProviderRecord] = Table()
+        self.schedules: Table[ScheduleRecord] = Table(lambda r: (r.group,), ("group",))
+        self.schedule_groups: Table[ScheduleGroupRecord] = Table()
+        self.rules: Table[RuleRecord] = Table()
+        self.schedule_runs: Table[ScheduleRunRecord] = Table(
+            lambda r: (
+                r.trigger,
+                r.trigger if r.outcome is RunOutcome.PENDING else None,
+                True if r.expires_at is not None else None,
+            ),
+            ("trigger", "pending", "expiring"),
+        )
         self.host_log = HostLog()
         self.load = LoadBook(self.host_log)
         self._sharing = Sharing()
@@ -167,6 +185,10 @@ class State:
             EventRecord.kind: self.events,
             TaskSetRecord.kind: self.task_sets,
             CapacityProviderRecord.kind: self.capacity_providers,
+            ScheduleRecord.kind: self.schedules,
+            ScheduleGroupRecord.kind: self.schedule_groups,
+            RuleRecord.kind: self.rules,
+            ScheduleRunRecord.kind: self.schedule_runs,
         }
         #: How many watchers were cut off since this process started.
         self.watch_overflows = 0

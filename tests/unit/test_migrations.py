@@ -20,7 +20,12 @@ from homeport.status import TaskStatus
 
 FIXTURE = Path(__file__).parent / "fixtures" / "state_schema_1.sql"
 #: Kinds that the fixture's version didn't have.
-LATER_KINDS = {"service", "service-revision", "deployment", "service-event", "task-set", "capacity-provider"}
+LATER_KINDS = {"service", "service-revision", "deployment", "service-event", "task-set", "capacity-provider"} | {
+    "schedule",
+    "schedule-group",
+    "rule",
+    "schedule-run",
+}
 LIVE = TaskId("0123456789abcdef" * 2)
 ARCHIVED = TaskId("f" * 32)
 
