@@ -31,7 +31,15 @@ from controlplane.state.records import ClusterRecord, TaskDefinitionRecord
 from controlplane.state.service_records import RevisionRecord, ServiceRecord, group_of
 from homeport.spec import Resources
 
-__all__ = ["MAX_DESIRED_COUNT", "Terms", "check_create", "check_update", "terms_of"]
+__all__ = [
+    "MAX_DESIRED_COUNT",
+    "Terms",
+    "capacity_members",
+    "check_create",
+    "check_update",
+    "revision_members",
+    "terms_of",
+]
 
 Document = Mapping[str, Any]
 
@@ -122,7 +130,7 @@ def check_create(context: Context, request: Document, cluster: ClusterRecord) ->
     controller = (request.get("deploymentController") or {}).get("type") or "ECS"
     refuse_unsupported_members(request, controller)
     tags = tags_of(dict(request))
-    check_service_tags(tags)
+    check_service_tags(tags, {})
     configuration = request.get("deploymentConfiguration") or {}
     if controller == "EXTERNAL":
         check_external(request, strategy)
@@ -141,7 +149,7 @@ def check_create(context: Context, request: Document, cluster: ClusterRecord) ->
     )
     if controller == "ECS":
         definition = _definition(context, request)
-        document = {**_capacity(request, cluster, strategy), **_revision_members(request)}
+        document = {**capacity_members(request, cluster, strategy), **revision_members(request)}
         terms = replace(terms, task_definition=definition.name, document=document)
         _check_runnable(context, cluster.name, name, terms, definition)
     _check_together(terms)
@@ -182,7 +190,7 @@ def check_update(
 def _updated_revision(
     context: Context, request: Document, cluster: ClusterRecord, service: ServiceRecord, terms: Terms
 ) -> Terms:
-    document = {**terms.document, **_revision_members(request)}
+    document = {**terms.document, **revision_members(request)}
     if "capacityProviderStrategy" in request:
         document = _changed_capacity(request, cluster, service, document)
     named = bool(request.get("taskDefinition"))
@@ -242,12 +250,16 @@ def _settings(request: Document) -> dict[str, Any]:
     return settings
 
 
-def _revision_members(request: Document) -> dict[str, Any]:
+def revision_members(request: Document) -> dict[str, Any]:
+    """Return the request's members, besides its capacity, that a revision or task set is run by."""
     return {member: request[member] for member in _REVISION if says_something(request.get(member))}
 
 
-def _capacity(request: Document, cluster: ClusterRecord, scheduling_strategy: str) -> dict[str, Any]:
-    """What a service runs on: `launchType`, or `capacityProviderStrategy` (of the cluster, if it says neither)."""
+def capacity_members(request: Document, cluster: ClusterRecord, scheduling_strategy: str) -> dict[str, Any]:
+    """Return what tasks run on: `launchType`, or `capacityProviderStrategy` (of the cluster, if it says neither).
+
+    Raises InvalidParameterException for what can't be used.
+    """
     launch_type = request.get("launchType")
     strategy: Sequence[Document] = request.get("capacityProviderStrategy") or ()
     if launch_type and strategy:
@@ -285,7 +297,10 @@ def _changed_capacity(
         raise InvalidParameterException(_FORCE_NEEDED)
     kept = {name: value for name, value in document.items() if name not in ("launchType", "capacityProviderStrategy")}
     if strategy:
-        return {**kept, **_capacity({"capacityProviderStrategy": strategy}, cluster, service.scheduling_strategy)}
+        return {
+            **kept,
+            **capacity_members({"capacityProviderStrategy": strategy}, cluster, service.scheduling_strategy),
+        }
     fargate = all(item["capacityProvider"] in FARGATE_PROVIDERS for item in present)
     return {**kept, "launchType": "FARGATE" if fargate else _DEFAULT_LAUNCH_TYPE}
 
@@ -295,6 +310,7 @@ def _changed_capacity(
 
 def _check_runnable(context: Context, cluster: str, name: str, terms: Terms, definition: TaskDefinitionRecord) -> None:
     """Refuse at once what could never start: a definition that can't be run here, placement that can't be used."""
+    check_service_tags(terms.tags, definition.tags)
     fits = definition.document.get("networkMode") == "awsvpc"
     if "networkConfiguration" in terms.document and not fits:
         raise InvalidParameterException(
