@@ -5,6 +5,7 @@ always true. A deleted cluster stays describable, INACTIVE, as in ECS.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ from controlplane.api.arguments import check_list_size, render_tags, tags_of
 from controlplane.api.ecs.capacity import FARGATE_PROVIDERS
 from controlplane.api.ecs.capacity_providers import checked_providers
 from controlplane.api.ecs.lookup import DEFAULT_CLUSTER, cluster_name, find_cluster
+from controlplane.api.ecs.service_views import service_launch_type
 from controlplane.api.ecs.settings import account_setting
 from controlplane.api.errors import (
     ApiError,
     ClusterContainsContainerInstancesException,
+    ClusterContainsServicesException,
     ClusterContainsTasksException,
     InvalidParameterException,
 )
@@ -143,9 +146,11 @@ def put_cluster_capacity_providers(context: Context, request: Document) -> Docum
 
 @operation("ecs", "DeleteCluster")
 def delete_cluster(context: Context, request: Document) -> Document:
-    """Make a cluster INACTIVE. Refused while it has registered container instances or tasks."""
+    """Make a cluster INACTIVE. Refused while it has services, registered container instances or tasks."""
     record = find_cluster(context, request["cluster"])
-    count = context.state.instances.count
+    services, count = context.state.services.count, context.state.instances.count
+    if any(services("cluster_status", (record.name, status)) for status in ("ACTIVE", "DRAINING")):
+        raise ClusterContainsServicesException("The Cluster cannot be deleted while Services are active.")
     if any(count("cluster_status", (record.name, status)) for status in ("ACTIVE", "DRAINING")):
         raise ClusterContainsContainerInstancesException(
             "The Cluster cannot be deleted while Container Instances are active or draining."
@@ -168,7 +173,7 @@ def render_cluster(context: Context, record: ClusterRecord, include: Iterable[st
         ),
         "runningTasksCount": tasks.count("cluster_phase", (record.name, "running")),
         "pendingTasksCount": tasks.count("cluster_phase", (record.name, "pending")),
-        "activeServicesCount": 0,
+        "activeServicesCount": context.state.services.count("cluster_status", (record.name, "ACTIVE")),
         "statistics": _statistics(context, record) if "STATISTICS" in include else [],
         "tags": render_tags(record.tags) if "TAGS" in include else [],
         "settings": _render_settings(record) if "SETTINGS" in include else [],
@@ -254,7 +259,7 @@ def _render_settings(record: ClusterRecord) -> list[Document]:
 
 
 def _statistics(context: Context, record: ClusterRecord) -> list[Document]:
-    """ECS's statistics, in its order. There are no services yet: their counters are 0."""
+    """ECS's statistics, in its order."""
     values: dict[str, int] = {}
     for phase in ("running", "pending"):
         for launch_type, spelling in _LAUNCH_TYPES.items():
@@ -262,6 +267,8 @@ def _statistics(context: Context, record: ClusterRecord) -> list[Document]:
                 "cluster_phase_launch_type", (record.name, phase, launch_type)
             )
     for phase in ("active", "draining"):
-        for spelling in _LAUNCH_TYPES.values():
-            values[f"{phase}{spelling}ServiceCount"] = 0
+        services = context.state.services.where("cluster_status", (record.name, phase.upper()))
+        counts = Counter(service_launch_type(context, service) for service in services)
+        for launch_type, spelling in _LAUNCH_TYPES.items():
+            values[f"{phase}{spelling}ServiceCount"] = counts[launch_type]
     return [{"name": name, "value": str(value)} for name, value in values.items()]

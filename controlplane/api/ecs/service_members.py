@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from controlplane.api.errors import ClientException, InvalidParameterException
+from controlplane.services.isolation import isolation_problem
 from controlplane.services.timing import service_tag_problem
 
 __all__ = [
@@ -111,8 +112,11 @@ def rebalancing_obstacle(
     return None
 
 
-def check_service_tags(tags: Mapping[str, str]) -> None:
-    """Raise ClientException if a `homeport:*` tag of a service has a value that can't be used."""
-    problem = service_tag_problem(tags)
+def check_service_tags(tags: Mapping[str, str], definition_tags: Mapping[str, str]) -> None:
+    """Raise ClientException if a `homeport:*` tag of a service has a value that can't be used.
+
+    `definition_tags`: those of its task definition, which can ask for what other times of the service exclude.
+    """
+    problem = service_tag_problem(tags) or isolation_problem(tags, definition_tags)
     if problem is not None:
         raise ClientException(problem)

@@ -1,4 +1,4 @@
-"""TagResource, UntagResource, ListTagsForResource: tags of clusters, task definitions, tasks, container instances."""
+"""TagResource, UntagResource, ListTagsForResource: tags of whatever has an ARN of its own and can be tagged."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,18 +8,29 @@ import msgspec
 from controlplane.api.arguments import render_tags, tags_of
 from controlplane.api.ecs.capacity import FARGATE_PROVIDERS
 from controlplane.api.ecs.capacity_providers import check_provider_tags, find_provider
-from controlplane.api.ecs.lookup import cluster_name, find_cluster, find_task_definition
+from controlplane.api.ecs.lookup import DEFAULT_CLUSTER, cluster_name, find_cluster, find_task_definition
+from controlplane.api.ecs.service_lookup import find_service
+from controlplane.api.ecs.service_members import check_service_tags
+from controlplane.api.ecs.service_views import primary_revision
 from controlplane.api.errors import ApiError, InvalidParameterException
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.state.records import ClusterRecord, InstanceRecord, TaskDefinitionRecord, TaskRecord
-from controlplane.state.service_records import CapacityProviderRecord
+from controlplane.state.service_records import CapacityProviderRecord, ServiceRecord, TaskSetRecord
 from homeport.arn import ParsedArn, parse_arn
 from homeport.errors import InvalidArn
 
 __all__: list[str] = []
 
-_Tagged = ClusterRecord | TaskDefinitionRecord | TaskRecord | InstanceRecord | CapacityProviderRecord
+_Tagged = (
+    ClusterRecord
+    | TaskDefinitionRecord
+    | TaskRecord
+    | InstanceRecord
+    | CapacityProviderRecord
+    | ServiceRecord
+    | TaskSetRecord
+)
 
 
 @operation("ecs", "TagResource")
@@ -55,6 +66,10 @@ def list_tags_for_resource(context: Context, request: Document) -> Document:
 def _store(context: Context, record: _Tagged, tags: dict[str, str]) -> None:
     if isinstance(record, CapacityProviderRecord):
         check_provider_tags(tags)
+    if isinstance(record, ServiceRecord):
+        revision = primary_revision(context, record)
+        definition = context.state.task_definitions.get(revision.task_definition) if revision is not None else None
+        check_service_tags(tags, {} if definition is None else definition.tags)
     with context.state.transaction() as transaction:
         transaction.put(msgspec.structs.replace(record, tags=tags))
 
@@ -116,11 +131,27 @@ def _capacity_provider(context: Context, reference: str, _: ParsedArn) -> _Tagge
     return record
 
 
-#: Resource type of the ARN -> how to find it. Services and the rest come with their own modules.
+def _service(context: Context, reference: str, arn: ParsedArn) -> _Tagged | None:
+    record = find_service(context, arn.cluster or DEFAULT_CLUSTER, reference)
+    if record is not None and record.status == "INACTIVE":
+        raise InvalidParameterException("The specified service is inactive. Specify an active service and try again.")
+    return record
+
+
+def _task_set(context: Context, _: str, arn: ParsedArn) -> _Tagged | None:
+    cluster, _, rest = arn.path.partition("/")
+    service, _, task_set_id = rest.partition("/")
+    record = context.state.task_sets.get(task_set_id)
+    return record if record is not None and record.service == f"{cluster}/{service}" else None
+
+
+#: Resource type of the ARN -> how to find it.
 _FINDERS: Final[dict[str, Callable[[Context, str, ParsedArn], _Tagged | None]]] = {
     "capacity-provider": _capacity_provider,
     "cluster": _cluster,
     "task-definition": _task_definition,
     "task": _task,
     "container-instance": _container_instance,
+    "service": _service,
+    "task-set": _task_set,
 }

@@ -21,8 +21,9 @@ from controlplane.api.ecs.launch_request import check_launch
 from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.placement import demand_of, failures_of
 from controlplane.api.ecs.residents import check_references, find_instance, find_task, instance_arn, task_arn
+from controlplane.api.ecs.service_lookup import require_service
 from controlplane.api.ecs.views import failure, task_view
-from controlplane.api.errors import ApiError, ConflictException, InvalidParameterException
+from controlplane.api.errors import ConflictException, InvalidParameterException
 from controlplane.api.registry import CALLER, Document, operation
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand, Refusal
@@ -270,20 +271,18 @@ def list_tasks(context: Context, request: Document) -> Document:
         instance = find_instance(context, cluster, reference)
         if instance is None:
             raise InvalidParameterException("The referenced container instance was not found.")
-    service = request.get("serviceName")
-    if service and not context.state.tasks.count("cluster_group", (cluster, _group_of(service))):
-        raise ApiError("Service not found.", code="ServiceNotFoundException")
+    group = require_service(context, cluster, request["serviceName"]).group if request.get("serviceName") else ""
     tests: dict[str, Callable[[TaskRecord], bool]] = {
         "desiredStatus": lambda task: task.cluster == cluster and task.desired is desired,
         "containerInstance": lambda task: instance is not None and task.instance_id == instance.id,
-        "serviceName": lambda task: task.group == _group_of(request["serviceName"]),
+        "serviceName": lambda task: task.group == group,
         "startedBy": lambda task: task.started_by == request["startedBy"],
         "daemonName": lambda _: False,  # no daemon starts tasks here
         "family": lambda task: task.spec.family == request["family"],
         "launchType": lambda task: task.launch_type == request["launchType"],
     }
     wanted = [test for member, test in tests.items() if member == "desiredStatus" or request.get(member)]
-    records = _narrowest(context, cluster, desired, request, None if instance is None else instance.id)
+    records = _narrowest(context, cluster, desired, request, None if instance is None else instance.id, group)
     page = pagination.take(
         (task for task in records if all(test(task) for test in wanted)), request, key=lambda task: task.key
     )
@@ -291,14 +290,14 @@ def list_tasks(context: Context, request: Document) -> Document:
 
 
 def _narrowest(
-    context: Context, cluster: str, desired: DesiredStatus, request: Document, instance_id: str | None
+    context: Context, cluster: str, desired: DesiredStatus, request: Document, instance_id: str | None, group: str
 ) -> Iterator[TaskRecord]:
     """Read the page's records from the index that has the fewest to offer."""
     indexes: dict[str, Any] = {"cluster_desired": (cluster, desired)}
     if instance_id is not None:
         indexes["instance"] = instance_id
-    if request.get("serviceName"):
-        indexes["cluster_group"] = (cluster, _group_of(request["serviceName"]))
+    if group:
+        indexes["cluster_group"] = (cluster, group)
     if request.get("startedBy"):
         indexes["cluster_started_by"] = (cluster, request["startedBy"])
     if request.get("family"):
@@ -306,7 +305,3 @@ def _narrowest(
     table = context.state.tasks
     index = min(indexes, key=lambda name: table.count(name, indexes[name]))
     return table.page(index, indexes[index], after=pagination.after(request))
-
-
-def _group_of(service: str) -> str:
-    return "service:" + service.rsplit("/", 1)[-1]
