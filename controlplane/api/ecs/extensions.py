@@ -4,8 +4,8 @@
 | --- | --- | --- |
 | homeport:hosts | capacity provider | cluster query expression that selects its hosts |
 | homeport:lost-after | service | seconds, 5 to 86400 (else 60), a host may be silent before its tasks are replaced |
-| homeport:min-healthy-time | service | seconds, 0 to 3600 (else 5), after which a task without health check is healthy |
-| homeport:progress-deadline | service | seconds, 10 to 86400 (else 600), without a healthy task that fail a deployment |
+| homeport:min-healthy-time | service | seconds, 0 to 3600 (else 5), after which a task without a check is healthy |
+| homeport:progress-deadline | service | seconds, 10 to 86400 (else 600), a deployment may go on without progress |
 | homeport:rebalance | service | true: tasks may be moved to a host that joins or returns, start-first |
 | homeport:restart-attempt-period | task definition | seconds, 0 to 1800, instead of every restartAttemptPeriod in it |
 | homeport:stop-when-isolated | service, task definition | true: at most one of each runs; an isolated host stops it |
