@@ -1,7 +1,7 @@
 """AWS's cron dialect, brought to cronsim's.
 
-AWS has six fields, minutes to years, and always exactly one `?` among day-of-month and day-of-week. Days of the week
-are 1 to 7 from Sunday. cronsim has Debian's five, Sunday is 0, and it knows L, LW, nL and n#m; so what is left to us is the
+AWS has six fields, minutes to years, with exactly one `?` among day-of-month and day-of-week; days of the week are 1 to
+7 from Sunday. cronsim has Debian's five, Sunday is 0, and it knows L, LW, nL and n#m; so what is left to us is the
 nearest weekday (nW) and the year.
 
 Times are wall-clock times: a naive datetime in, naive datetimes out. What a zone makes of them is up to `timetable`.

@@ -1,4 +1,4 @@
-"""What the control plane keeps of schedules: those of EventBridge Scheduler with their groups, EventBridge's rules, runs.
+"""What the control plane keeps of schedules: those of EventBridge Scheduler, their groups, EventBridge's rules, runs.
 
     ScheduleRecord       a schedule of EventBridge Scheduler: a timetable and one target
     ScheduleGroupRecord  a named group of them, with tags; `default` is there without a record

@@ -28,14 +28,14 @@ from controlplane.api.registry import CALLER, Document, operation
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand, Refusal
 from controlplane.standalone.stops import asked_to_stop
-from controlplane.state.records import IdempotencyRecord, TaskRecord
+from controlplane.state.records import ClusterRecord, IdempotencyRecord, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import STOPPED_BY_USER, trim
 from homeport.spec import Resources, TaskSpec
 from homeport.status import Actor, DesiredStatus, StopCode
 from homeport.story import StoryLine
 
-__all__ = ["TOKEN_LIFETIME_S"]
+__all__ = ["NO_INSTANCES", "TOKEN_LIFETIME_S", "start_tasks"]
 
 #: How long a clientToken is remembered, as in ECS.
 TOKEN_LIFETIME_S: Final = 24 * 3600
@@ -43,7 +43,7 @@ _MAX_COUNT: Final = 10
 _MAX_INSTANCES: Final = 10
 _MAX_DESCRIBED: Final = 100
 
-_NO_INSTANCES: Final = "No Container Instances were found in your cluster."
+NO_INSTANCES: Final = "No Container Instances were found in your cluster."
 _TASK_NOT_FOUND: Final = "The referenced task was not found."
 
 
@@ -56,16 +56,8 @@ def run_task(context: Context, request: Document) -> Any:
     fingerprint = _fingerprint(request)
     if token and (known := _known(context, cluster.name, token)) is not None:
         return _repeat(context, known, fingerprint)
-    launch = check_launch(context, request, cluster, "RunTask")
-    count = request.get("count", 1)
-    if not 1 <= count <= _MAX_COUNT:
-        raise InvalidParameterException(f"count must be between 1 and {_MAX_COUNT}, but was {count}.")
     with context.state.transaction() as transaction:
-        if launch.order is not None and launch.order.exclusive:
-            tasks, failures = _run_in_turn(context, launch, request, count)
-        else:
-            tasks, refusals = _run(context, launch, request, count)
-            failures = failures_of(context, cluster.name, refusals)
+        tasks, failures = start_tasks(context, request, cluster)
         if token and tasks:
             transaction.put(
                 IdempotencyRecord(
@@ -79,6 +71,24 @@ def run_task(context: Context, request: Document) -> Any:
                 )
             )
     return {"tasks": [task_view(context, task, tags=True) for task in tasks], "failures": failures}
+
+
+def start_tasks(
+    context: Context, request: Document, cluster: ClusterRecord, *, by: str = "RunTask"
+) -> tuple[list[TaskRecord], list[dict[str, str]]]:
+    """Start the tasks that a RunTask request, checked against its model, asks for. `by`: who asks, for the stories.
+
+    Returns them, and ECS's `failures` of those that couldn't be placed. Raises ApiError, with NO_INSTANCES if the
+    cluster has no host.
+    """
+    launch = replace(check_launch(context, request, cluster, "RunTask"), operation=by)
+    count = request.get("count", 1)
+    if not 1 <= count <= _MAX_COUNT:
+        raise InvalidParameterException(f"count must be between 1 and {_MAX_COUNT}, but was {count}.")
+    if launch.order is not None and launch.order.exclusive:
+        return _run_in_turn(context, launch, request, count)
+    tasks, refusals = _run(context, launch, request, count)
+    return tasks, failures_of(context, cluster.name, refusals)
 
 
 def _run(context: Context, launch: Launch, request: Document, count: int) -> tuple[list[TaskRecord], Sequence[Refusal]]:
@@ -109,7 +119,7 @@ def _place_share(
         demand = replace(demand, constraints=(*demand.constraints, *extra))
     placement = context.rankings.place(context.state, launch.cluster, demand, len(specs), context.random)
     if not placement.considered:
-        raise InvalidParameterException(_NO_INSTANCES)
+        raise InvalidParameterException(NO_INSTANCES)
     strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
     why = f"chosen by {strategy} among {placement.considered} hosts"
     outcomes: list[TaskRecord | Refusal] = []
