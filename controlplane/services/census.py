@@ -1,11 +1,11 @@
 """What a service's task counts as: one small question per function, asked of the record alone.
 
-    stopped     its end is reported
-    lost        its host has been silent for too long: it may run, but nobody counts on it
-    prepared    pulled and created, or on its way there; nothing of it runs
-    live        meant to run, and not on its way down
-    leaving     asked to stop, or stopping of itself
-    occupies    live or leaving: what maximumPercent counts
+stopped     its end is reported
+lost        its host has been silent for too long: it may run, but nobody counts on it
+prepared    pulled and created, or on its way there; nothing of it runs
+live        meant to run, and not on its way down
+leaving     asked to stop, or stopping of itself
+occupies    live or leaving: what maximumPercent counts
 """
 
 from controlplane.state.records import TaskRecord
@@ -37,9 +37,7 @@ def is_lost(task: TaskRecord) -> bool:
 
 def is_prepared(task: TaskRecord) -> bool:
     """It is to be pulled and created only."""
-    return (
-        task.desired is DesiredStatus.PENDING and task.lost_at is None and task.status is not TaskStatus.STOPPED
-    )
+    return task.desired is DesiredStatus.PENDING and task.lost_at is None and task.status is not TaskStatus.STOPPED
 
 
 def is_live(task: TaskRecord) -> bool:
@@ -49,9 +47,7 @@ def is_live(task: TaskRecord) -> bool:
 
 def occupies(task: TaskRecord) -> bool:
     """It counts towards maximumPercent: it runs, will run, or hasn't stopped yet."""
-    return (
-        task.desired is not DesiredStatus.PENDING and task.lost_at is None and task.status is not TaskStatus.STOPPED
-    )
+    return task.desired is not DesiredStatus.PENDING and task.lost_at is None and task.status is not TaskStatus.STOPPED
 
 
 def is_leaving(task: TaskRecord) -> bool:

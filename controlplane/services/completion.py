@@ -1,0 +1,74 @@
+"""When a deployment is complete, when a service is steady, and when an old deployment is gone."""
+
+from msgspec.structs import replace
+
+from controlplane.services import census
+from controlplane.services.bounds import share_up
+from controlplane.services.breaker import rolled_back
+from controlplane.services.draft import Draft
+from controlplane.services.slots import Slots
+from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
+
+__all__ = ["STEADY", "conclude"]
+
+STEADY = "has reached a steady state."
+
+
+def conclude(draft: Draft, slots: Slots, deployment: DeploymentRecord, *, held: bool) -> None:
+    """Complete the PRIMARY deployment if it is, note a steady state, drop what is replaced.
+
+    `held`: a lifecycle hook is still to be passed.
+    """
+    live = [task for task in draft.tasks.values() if not census.is_stopped(task) and not census.is_lost(task)]
+    healthy = sum(draft.healthy(task) and task.started_by == deployment.id for task in live)
+    others = any(task.started_by != deployment.id for task in live)
+    settled = not slots.gaps and not slots.outdated and healthy == len(live) == slots.desired
+    in_progress = deployment.rollout is RolloutState.IN_PROGRESS
+    if in_progress and not held and (settled or _early(draft, slots.desired, healthy, others=others)):
+        deployment = _complete(draft, deployment)
+    deployment = draft.deployments[deployment.id]
+    steady = settled and deployment.rollout is RolloutState.COMPLETED
+    if steady != deployment.steady:
+        draft.put(replace(deployment, steady=steady))
+        if steady:
+            draft.say(STEADY)
+    _drop_replaced(draft, deployment)
+
+
+def _early(draft: Draft, desired: int, healthy: int, *, others: bool) -> bool:
+    """Whether earlySuccessCriteria are met: enough of the new tasks are healthy, and (BLOCKING) the old are gone."""
+    criteria = draft.service.deployment_configuration.get("earlySuccessCriteria") or {}
+    if not criteria.get("enable") or healthy < share_up(desired, criteria.get("healthyPercent", 100)):
+        return False
+    return criteria.get("sourceServiceRevisionCleanup") == "DEFERRED" or not others
+
+
+def _complete(draft: Draft, deployment: DeploymentRecord) -> DeploymentRecord:
+    completed = replace(
+        deployment,
+        rollout=RolloutState.COMPLETED,
+        rollout_reason=f"ECS deployment {deployment.id} completed.",
+        status=ServiceDeploymentStatus.SUCCESSFUL,
+        finished_at=draft.now,
+        updated_at=draft.now,
+        lifecycle_stage="",
+    )
+    draft.put(completed)
+    draft.put_service(replace(draft.service, stable_revision=deployment.revision))
+    draft.say(f"(deployment {deployment.id}) deployment completed.")
+    if deployment.rollback_of:
+        rolled_back(draft, completed)
+    return completed
+
+
+def _drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
+    """Take the old deployments that have no task left (but lost ones) off the service.
+
+    One whose rollback is under way stays, since its record is to tell how that ends.
+    """
+    present = {task.started_by for task in draft.tasks.values() if not task.settled and not census.is_lost(task)}
+    if primary.rollback_of and primary.rollout is RolloutState.IN_PROGRESS:
+        present.add(primary.rollback_of)
+    left = tuple(d for d in draft.service.deployments if d == primary.id or d in present)
+    if left != draft.service.deployments:
+        draft.put_service(replace(draft.service, deployments=left))

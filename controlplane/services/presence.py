@@ -1,0 +1,53 @@
+"""Hosts that fall silent and come back, as a service sees it.
+
+A host that is silent for less than lost-after changes nothing: its tasks are unknown, and counted on. After that they
+are lost: replaced, counted no more, but kept, since they may run. When the host is back and what it has to report is
+known, they are taken back, and compete with their replacements.
+"""
+
+from collections import defaultdict
+
+from controlplane.fleet.liveness import HostVerdict
+from controlplane.services import census
+from controlplane.services.draft import Draft
+from controlplane.state.records import TaskRecord
+from homeport import reasons
+from homeport.ids import InstanceId
+from homeport.status import DesiredStatus
+
+__all__ = ["follow_hosts", "give_up_outdated"]
+
+
+def follow_hosts(draft: Draft) -> None:
+    """Lose and take back tasks as their hosts come and go."""
+    lost: dict[InstanceId, list[TaskRecord]] = defaultdict(list)
+    for task in draft.select(lambda t: not census.is_stopped(t)):
+        host = draft.host(task)
+        if host.verdict is HostVerdict.CONNECTED:
+            if task.lost_at is not None and host.heard_out:
+                draft.take_back(task)
+        elif task.lost_at is None:
+            if host.verdict is HostVerdict.LOST:
+                if task.desired is DesiredStatus.RUNNING:
+                    lost[host.id].append(task)
+                draft.lose(task)
+            else:
+                draft.wake(host.lost_at)
+    if lost:
+        _say_lost(draft, lost)
+
+
+def give_up_outdated(draft: Draft, current: str) -> None:
+    """Ask for the end of lost tasks that will not be wanted when their host returns: those of other revisions."""
+    for task in draft.select(census.is_lost):
+        if task.started_by != current:
+            draft.stop(task, reasons.REPLACED_WHILE_LOST)
+
+
+def _say_lost(draft: Draft, lost: dict[InstanceId, list[TaskRecord]]) -> None:
+    tasks = sum(len(on_host) for on_host in lost.values())
+    hosts = " ".join(f"(container instance {host})" for host in lost)
+    draft.say(
+        f"has lost {tasks} tasks on {len(lost)} container instances that have been silent for more than "
+        f"{draft.timing.lost_after_s:.0f} seconds: {hosts}."
+    )

@@ -1,0 +1,101 @@
+"""What has become of tasks since the last look: ends are settled, the newly healthy marked, and counted.
+
+Each end is settled once, in the same decision as the deployment's or task set's count of it, so that neither can be
+without the other.
+"""
+
+from msgspec.structs import replace
+
+from controlplane.fleet.liveness import HostVerdict
+from controlplane.services import census, failures
+from controlplane.services.backoff import delay_s
+from controlplane.services.bounds import breaker_of
+from controlplane.services.draft import Draft
+from controlplane.state.records import TaskRecord
+from controlplane.state.service_records import DeploymentRecord, TaskSetRecord
+from homeport.status import HealthStatus, TaskStatus
+
+__all__ = ["IMPAIRED", "mark_healthy", "settle_ended"]
+
+IMPAIRED = (
+    "is unable to consistently start tasks successfully. For more information, see the Troubleshooting section of the "
+    "Amazon ECS Developer Guide."
+)
+
+
+def settle_ended(draft: Draft, slots: dict[str, int]) -> None:
+    """Settle all ended tasks. `slots`: deployment or task set -> how many tasks it should have, for its backoff."""
+    for task in draft.select(census.is_stopped):
+        owner = draft.deployments.get(task.started_by) or draft.task_sets.get(task.started_by)
+        if owner is not None and failures.failed(task, draft.timing.min_healthy_s):
+            _count_failure(draft, owner, task, slots.get(owner.id, 1))
+        draft.settle(task)
+
+
+def mark_healthy(draft: Draft) -> None:
+    """Mark the tasks that have become healthy, and ask to be woken when the next may count as healthy.
+
+    A silent host's tasks wait: nothing is known of them.
+    """
+    for task in draft.select(census.is_live):
+        if task.healthy_at is not None or task.status is not TaskStatus.RUNNING:
+            continue
+        host = draft.host(task)
+        if host.verdict is not HostVerdict.CONNECTED or not host.heard_out:
+            continue
+        if census.has_check(task):
+            at = draft.now if task.health is HealthStatus.HEALTHY else None
+        else:
+            at = (task.running_at or task.created_at) + draft.timing.min_healthy_s
+            draft.wake(at)
+        if at is not None and at <= draft.now:
+            draft.mark_healthy(task, at)
+            _count_success(draft, task)
+
+
+def _count_failure(draft: Draft, owner: DeploymentRecord | TaskSetRecord, task: TaskRecord, desired: int) -> None:
+    """Note a failure in the deployment or task set it belongs to."""
+    count = owner.failed_tasks + 1
+    delay = delay_s(count, desired, draft.timing.max_backoff_s)
+    retry_at = draft.now + delay if delay else None
+    if delay and not delay_s(owner.failed_tasks, desired, draft.timing.max_backoff_s):
+        draft.say(IMPAIRED)
+    if isinstance(owner, TaskSetRecord):
+        draft.put_task_set(replace(owner, failed_tasks=count, retry_at=retry_at))
+        return
+    hopeless = failures.hopeless(task) if owner.healthy_tasks == 0 else None
+    host = str(task.instance_id or "")
+    draft.put(
+        replace(
+            owner,
+            failed_tasks=count,
+            breaker_failures=owner.breaker_failures + 1,
+            last_failure=failures.describe(task),
+            hopeless={**owner.hopeless, host: hopeless} if hopeless else owner.hopeless,
+            host_failures={**owner.host_failures, host: owner.host_failures.get(host, 0) + 1},
+            retry_at=retry_at,
+        )
+    )
+
+
+def _count_success(draft: Draft, task: TaskRecord) -> None:
+    """A task has become healthy: failures one after another are over."""
+    deployment = draft.deployments.get(task.started_by)
+    if deployment is not None:
+        keeps_count = not breaker_of(draft.service, draft.service.desired_count).reset_on_healthy
+        host = str(task.instance_id or "")
+        draft.put(
+            replace(
+                deployment,
+                failed_tasks=0,
+                breaker_failures=deployment.breaker_failures if keeps_count else 0,
+                hopeless={},
+                host_failures={h: n for h, n in deployment.host_failures.items() if h != host},
+                retry_at=None,
+                healthy_tasks=deployment.healthy_tasks + 1,
+                progressed_at=draft.now,
+            )
+        )
+    task_set = draft.task_sets.get(task.started_by)
+    if task_set is not None and (task_set.failed_tasks or task_set.retry_at):
+        draft.put_task_set(replace(task_set, failed_tasks=0, retry_at=None))
