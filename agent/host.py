@@ -19,6 +19,7 @@ import structlog
 from agent.engine.api import Engine, EngineInfo
 from agent.engine.errors import EngineError
 from agent.engine.plan import CPU_UNITS_PER_CORE
+from agent.gpus import read_gpu_ids
 from homeport.clock import Clock
 from homeport.protocol import Condition, HostFacts
 from homeport.spec import Resources
@@ -91,6 +92,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_bytes: int
     #: Shares of 1; 1 where a file system has no inodes to run out of.
     inodes_free: float = 1.0
+    gpu_ids: tuple[str, ...] = ()
 
 
 def read_host(path: str) -> Readings:
@@ -107,6 +109,7 @@ def read_host(path: str) -> Readings:
         disk_bytes=disk.total,
         disk_free_bytes=disk.free,
         inodes_free=inodes.f_favail / inodes.f_files if inodes.f_files else 1.0,
+        gpu_ids=read_gpu_ids(),
     )
 
 
@@ -152,7 +155,9 @@ def host_facts(
             cpu_units=max(0, readings.cores * CPU_UNITS_PER_CORE - settings.reserved_cpu_units),
             memory_mib=max(0, readings.memory_bytes // _MIB - settings.reserved_memory_mib),
             ports=settings.reserved_ports,
+            gpus=len(readings.gpu_ids),
         ),
+        gpu_ids=readings.gpu_ids,
         disk_mib=readings.disk_bytes // _MIB,
         attributes=attributes_of(info, settings, task_limits=task_limits),
         metrics_address=settings.metrics_address,

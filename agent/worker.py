@@ -11,23 +11,26 @@ What always holds:
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from agent.claims import Claims
 from agent.engine.api import ContainerFacts, Engine, EngineEvent
 from agent.engine.errors import EngineError
 from agent.engine.plan import LABEL_CONTAINER, LABEL_TASK, container_name, owner_labels
+from agent.isolation import HEARTBEATS_PER_SILENCE, Contact, due
 from agent.journal import Journal
 from agent.logtail import LogTail
 from agent.metrics import ContainerSample
 from agent.outbox import Outbox
 from agent.task.absorb import absorb
 from agent.task.backoff import delay_s
-from agent.task.messages import Acked, Observed, Refused, Removed, Resync, Wanted
+from agent.task.messages import Acked, Isolated, Observed, Refused, Removed, Resync, Wanted
 from agent.task.model import TaskState, accepted, recovered
 from agent.task.perform import Performer, TaskCgroups
 from agent.task.report import report_of
@@ -49,6 +52,8 @@ DEFAULT_CLEANUP_AFTER_S: Final = 3600.0
 MAX_KEPT: Final = 200
 #: SIGTERM to SIGKILL for containers that belong to no task.
 _ORPHAN_STOP_S: Final = 30
+#: The longest time between two looks for tasks that isolation should stop.
+_ISOLATION_LOOK_S: Final = 5.0
 
 
 class HostView(Protocol):
@@ -85,7 +90,9 @@ class Worker:
         clock: Clock,
         rng: random.Random,
         cleanup_after_s: float = DEFAULT_CLEANUP_AFTER_S,
+        contact: Contact | None = None,
     ) -> None:
+        """`contact`: when the control plane was last in touch; None: begin with not knowing, and keep it nowhere."""
         self._engine = engine
         self._journal = journal
         self._host = host
@@ -94,6 +101,10 @@ class Worker:
         self._rng = rng
         self._cleanup_after_s = cleanup_after_s
         self._performer = Performer(engine, cgroups, owner=owner, clock=clock, rng=rng, log_drivers=host.log_drivers)
+        self._contact = contact or Contact()
+        #: Tasks that were told that they have to go, by how far that has come; afresh with each contact.
+        self._isolated: dict[TaskId, str] = {}
+        self._isolation_due = asyncio.Event()
         self._claims = Claims()
         self._outbox = Outbox()
         self._runners: dict[TaskId, TaskRunner] = {}
@@ -117,14 +128,16 @@ class Worker:
             self._group = group
             for state in states:
                 if not state.over and state.desired is not DesiredStatus.PENDING:
-                    self._claims.hold(state.task_id, Resources.of_task(state.spec))
-                self._begin(group, recovered(state), fresh=False)
+                    self._claims.hold(state.task_id, Resources.of_task(state.spec), state.gpu_ids)
+                runner = self._begin(group, recovered(state), fresh=False)
+                self._isolate(runner)
                 if state.acked < state.seq:
                     self._outbox.put(report_of(state))
             self._ready.set()
             group.create_task(self._watch())
             group.create_task(self._sweep())
             group.create_task(self._clean())
+            group.create_task(self._watch_isolation())
 
     def tasks(self) -> tuple[TaskState, ...]:
         """Return what is known of every task, finished ones included."""
@@ -154,6 +167,8 @@ class Worker:
             state, self._performer, save=self._journal.save, publish=self._publish, clock=self._clock, fresh=fresh
         )
         self._runners[state.task_id] = runner
+        if state.spec.isolation_stop_s is not None:
+            self._isolation_due.set()
         group.create_task(runner.run(), name=f"task {state.task_id}")
         return runner
 
@@ -215,7 +230,8 @@ class Worker:
             refusal = self._claim(assignment)
             if refusal is not None:
                 return runner.deliver(refusal)
-        return runner.deliver(Wanted(assignment.desired, assignment.stop_reason))
+        gpu_ids = self._claims.gpus_of(assignment.task_id)
+        return runner.deliver(Wanted(assignment.desired, assignment.stop_reason, gpu_ids))
 
     def _accept(self, assignment: Assignment) -> TaskState:
         now = self._clock.now()
@@ -226,12 +242,13 @@ class Worker:
             self._claims.hold(state.task_id, Resources.of_task(spec))
         elif state.desired is DesiredStatus.RUNNING and (refusal := self._claim(assignment)) is not None:
             state = absorb(state, refusal, now)
-        return state
+        return replace(state, gpu_ids=self._claims.gpus_of(state.task_id))
 
     def _claim(self, assignment: Assignment) -> Refused | None:
         """Claim what a task that is to run asks for; return the refusal if the host has too little left."""
         asked = Resources.of_task(assignment.spec)
-        refusal = self._claims.claim(assignment.task_id, asked, self._host.facts().resources)
+        facts = self._host.facts()
+        refusal = self._claims.claim(assignment.task_id, asked, facts.resources, facts.gpu_ids)
         if refusal is None:
             return None
         return Refused(reasons.named(reasons.RESOURCE_ERROR, f"the host has too little left: {refusal}"))
@@ -258,6 +275,55 @@ class Worker:
                 await self._forget(task_id)
             except (EngineError, OSError) as error:
                 _log.warning("a task of the deregistered host is left behind", task=task_id, error=str(error))
+
+    # ------------------------------------------------------------ isolation
+
+    @property
+    def heartbeat_within_s(self) -> float:
+        """See Workload."""
+        silences = (
+            runner.state.spec.isolation_stop_s
+            for runner in self._runners.values()
+            if runner.state.spec.isolation_stop_s is not None and not runner.state.over
+        )
+        return min(silences, default=math.inf) / HEARTBEATS_PER_SILENCE
+
+    def contact_begins(self) -> float:
+        """See Workload."""
+        return self._contact.elapsed()
+
+    def contact_made(self, stamp: float) -> None:
+        """See Workload."""
+        self._contact.note(stamp)
+        self._isolated.clear()
+
+    async def _watch_isolation(self) -> None:
+        """Tell tasks of which at most one may run to go when the control plane has been silent for too long.
+
+        While there are such tasks it looks again every few seconds: a suspended machine's timers stand still.
+        """
+        while True:
+            self._isolation_due.clear()
+            looks = [self._isolate(runner) for runner in self._runners.values()]
+            soon = [next_at - self._contact.elapsed() for next_at in looks if next_at is not None]
+            wait_s = max(0.0, min([_ISOLATION_LOOK_S, *soon])) if soon else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._isolation_due.wait()
+
+    def _isolate(self, runner: TaskRunner) -> float | None:
+        """Tell one task, if it is time; return when to look at it again, None if nothing will come of that."""
+        state = runner.state
+        if state.over or state.spec.isolation_stop_s is None:
+            return None
+        if state.desired is DesiredStatus.PENDING:
+            # Nothing of it runs; but it may have been told to a moment ago.
+            return self._contact.elapsed() + _ISOLATION_LOOK_S
+        verdict = due(state.spec, self._contact.at, self._contact.elapsed())
+        if verdict.stage and self._isolated.get(state.task_id) != verdict.stage:
+            self._isolated[state.task_id] = verdict.stage
+            runner.tell(Isolated(self._contact.silent_s(), verdict.stage == "kill"))
+        return verdict.next_at
 
     # ------------------------------------------------------------ Workload: up
 

@@ -103,6 +103,8 @@ class HostFacts(_Message, frozen=True):
     #: Capacity, less what the agent is told to reserve. `ports` are the reserved ones.
     resources: Resources = Resources()
     disk_mib: int = 0
+    #: Of the GPUs that `resources` counts.
+    gpu_ids: tuple[str, ...] = ()
     #: ECS attribute name -> value ("" for those without), e.g. ecs.os-type, ecs.cpu-architecture.
     attributes: dict[str, str] = {}
     #: HOST:PORT of the agent's Prometheus endpoint, "" if it serves none.
@@ -252,6 +254,8 @@ class ContainerReport(_Message, frozen=True):
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     restart_count: Count = 0
+    #: The GPUs it has for itself.
+    gpu_ids: tuple[str, ...] = ()
 
 
 class TaskReport(_Message, frozen=True):

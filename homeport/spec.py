@@ -151,6 +151,8 @@ class ContainerSpec(_Spec, frozen=True):
     docker_security_options: tuple[str, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}
+    #: How many GPUs it has for itself.
+    gpus: int = 0
 
 
 class TaskSpec(_Spec, frozen=True):
@@ -211,4 +213,5 @@ class Resources(_Spec, frozen=True):
             )
             if spec.network_mode != "none"
             else frozenset(),
+            gpus=sum(c.gpus for c in spec.containers),
         )

@@ -67,6 +67,10 @@ _LOCAL_LOG_DRIVERS: Final = frozenset({"json-file", "local", "journald", "none"}
 _REMOTE_LOG_OPTIONS: Final[Mapping[str, str]] = {"mode": "non-blocking", "max-buffer-size": "10m"}
 
 
+#: What NVIDIA's container runtime goes by; set as the ECS agent does.
+_VISIBLE_GPUS: Final = "NVIDIA_VISIBLE_DEVICES"
+
+
 class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     """A Docker volume that a task needs.
 
@@ -121,21 +125,30 @@ def container_plan(
     cgroup_parent: str | None,
     log_drivers: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
+    gpu_ids: tuple[str, ...] = (),
 ) -> ContainerPlan:
     """Return what to create for a container of a task.
 
     `cgroup_parent`: the task's cgroup (`agent.cgroups`), None if there is none; then a task's own cpu and memory limit
     each of its containers. `log_drivers`: those the Engine has, empty if not known. `environment`: variables of the
-    agent's own, written over the user's. Raises Rejected for what the Engine is known to refuse.
+    agent's own, written over the user's. `gpu_ids`: the GPUs that are this container's alone.
+    Raises Rejected for what the Engine is known to refuse.
     """
+    env = container.environment | dict(environment or {})
+    if gpu_ids:
+        env[_VISIBLE_GPUS] = ",".join(gpu_ids)
     config: dict[str, Any] = {
         "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in (container.environment | dict(environment or {})).items()],
+        "Env": [f"{name}={value}" for name, value in env.items()],
         "StopTimeout": container.stop_timeout_s,
         "Tty": container.pseudo_terminal,
         "OpenStdin": container.interactive,
         "HostConfig": _host_config(task_id, task, container, cgroup_parent=cgroup_parent, log_drivers=log_drivers),
     }
+    if gpu_ids:
+        config["HostConfig"]["DeviceRequests"] = [
+            {"Driver": "nvidia", "DeviceIDs": list(gpu_ids), "Capabilities": [["gpu"]]}
+        ]
     if container.command is not None:
         config["Cmd"] = list(container.command)
     if container.entry_point is not None:

@@ -20,6 +20,7 @@ from agent.task.messages import (
     Failed,
     ImageReady,
     Inspected,
+    Isolated,
     Observed,
     PullBegan,
     PullMoved,
@@ -67,6 +68,8 @@ def absorb(state: TaskState, fact: Fact, now: float) -> TaskState:
             return _wanted(state, fact, now)
         case Refused():
             return _refused(state, fact.reason, now)
+        case Isolated():
+            return _isolated(state, fact, now)
         case Acked():
             acked = max(state.acked, min(fact.seq, state.seq))
             return replace(state, acked=acked, story=tuple(entry for entry in state.story if entry[0] > acked))
@@ -95,7 +98,7 @@ def _wanted(state: TaskState, fact: Wanted, now: float) -> TaskState:
     if fact.desired <= state.desired:
         return state
     if fact.desired is not DesiredStatus.STOPPED:
-        return replace(state, desired=fact.desired)
+        return replace(state, desired=fact.desired, gpu_ids=fact.gpu_ids or state.gpu_ids)
     state = replace(state, desired=DesiredStatus.STOPPED, stopping_at=now)
     return tell(state, now, "stopping", f"Asked to stop: {fact.reason}" if fact.reason else "Asked to stop")
 
@@ -104,6 +107,27 @@ def _refused(state: TaskState, reason: str, now: float) -> TaskState:
     if state.stopping:
         return state
     return stop_task(tell(state, now, "refused", reason), now, reason, StopCode.TASK_FAILED_TO_START)
+
+
+def _isolated(state: TaskState, fact: Isolated, now: float) -> TaskState:
+    if state.over:
+        return state
+    if fact.silent_s is None:
+        reason = reasons.ISOLATED_UNKNOWN
+    else:
+        reason = reasons.ISOLATED.format(silent_s=round(fact.silent_s))
+    if not state.stopping:
+        # As if the service's scheduler had stopped it, which can't be asked: it is no failure of the task.
+        state = tell(state, now, "isolated", reason)
+        state = stop_task(state, now, reason, StopCode.SERVICE_SCHEDULER_INITIATED)
+    if fact.kill and not state.kill:
+        state = tell(
+            state, now, "isolated", "Killing what still runs of the task, since its replacement may start soon"
+        )
+        # Whatever waits to be tried again is tried now.
+        hurried = tuple(replace(c, not_before=0.0) for c in state.containers)
+        state = replace(state, kill=True, containers=hurried)
+    return state
 
 
 def _resync(state: TaskState) -> TaskState:

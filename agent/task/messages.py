@@ -56,12 +56,24 @@ class Wanted(_Message, frozen=True):
 
     desired: DesiredStatus
     reason: str = ""
+    #: The GPUs it has been given, now that it is to run.
+    gpu_ids: tuple[str, ...] = ()
 
 
 class Refused(_Message, frozen=True):
     """The host can't give the task what it asks for, now that it is to run."""
 
     reason: str
+
+
+class Isolated(_Message, frozen=True):
+    """The control plane can't be reached for so long that a task of which at most one may run has to go.
+
+    `silent_s`: None if that isn't known. `kill`: its time to stop is over.
+    """
+
+    silent_s: float | None
+    kill: bool = False
 
 
 class Acked(_Message, frozen=True):
@@ -169,6 +181,7 @@ class Resync(_Message, frozen=True):
 Fact = (
     Wanted
     | Refused
+    | Isolated
     | Acked
     | Removed
     | PullBegan

@@ -96,6 +96,8 @@ class ContainerState(_State, frozen=True):
     told: str = ""
     #: Found in the journal by a new agent, and not looked at since.
     inherited: bool = False
+    #: A stop without delay was sent, beside whatever else is in flight.
+    killed: bool = False
     #: It runs although it counts as stopped (a start that timed out came late): to be stopped once more.
     zombie: bool = False
 
@@ -130,6 +132,10 @@ class TaskState(_State, frozen=True):
     removed_at: float | None = None
     #: Accepted without a record of a task that had begun elsewhere in time: it is adopted or lost, but never run.
     unrecorded: bool = False
+    #: The GPUs it holds on this host, for its containers in their order.
+    gpu_ids: tuple[str, ...] = ()
+    #: Whatever still runs of it is to be killed, in no order.
+    kill: bool = False
     #: Since when the Engine hasn't answered this task's calls.
     silent_since: float | None = None
 
@@ -149,6 +155,15 @@ class TaskState(_State, frozen=True):
             if container.name == name:
                 return container
         raise KeyError(name)
+
+    def gpus_of(self, name: str) -> tuple[str, ...]:
+        """Return the GPUs of the container named `name`; empty as long as the task holds none."""
+        first = 0
+        for spec in self.spec.containers:
+            if spec.name == name:
+                return self.gpu_ids[first : first + spec.gpus]
+            first += spec.gpus
+        return ()
 
     def pairs(self) -> tuple[tuple[ContainerSpec, ContainerState], ...]:
         """Return spec and state of each container, in the order of the definition."""
@@ -201,6 +216,7 @@ def settled(state: TaskState) -> TaskState:
                 told="",
                 pid=0,
                 inherited=False,
+                killed=False,
                 zombie=False,
             )
             for c in state.containers

@@ -128,6 +128,7 @@ class Performer:
                     owner=self._owner,
                     cgroup_parent=state.cgroup.cgroup_parent,
                     log_drivers=self._log_drivers(),
+                    gpu_ids=state.gpus_of(action.container),
                 )
                 tell(Created(action.container, await self._engine.create(plan)))
             case Start():

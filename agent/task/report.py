@@ -13,7 +13,7 @@ def report_of(state: TaskState) -> TaskReport:
         task_id=state.task_id,
         seq=state.seq,
         status=state.status,
-        containers=tuple(_container(c) for c in state.containers),
+        containers=tuple(_container(state, c) for c in state.containers),
         pull_started_at=state.pull_started_at,
         pull_stopped_at=state.pull_stopped_at,
         started_at=state.started_at,
@@ -26,7 +26,7 @@ def report_of(state: TaskState) -> TaskReport:
     )
 
 
-def _container(c: ContainerState) -> ContainerReport:
+def _container(state: TaskState, c: ContainerState) -> ContainerReport:
     stopped = c.known is ContainerStatus.STOPPED
     return ContainerReport(
         name=c.name,
@@ -41,4 +41,5 @@ def _container(c: ContainerState) -> ContainerReport:
         started_at=c.started_at,
         finished_at=c.finished_at if stopped else None,
         restart_count=c.restart_count,
+        gpu_ids=state.gpus_of(c.name),
     )

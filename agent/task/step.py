@@ -195,7 +195,12 @@ def _stuck(state: TaskState) -> bool:
     if any(c.applied is not None or c.known is ContainerStatus.RUNNING for c in state.containers):
         return False
     waits_for_word = state.desired is DesiredStatus.PENDING
-    return not (waits_for_word and all(c.known >= ContainerStatus.CREATED for c in state.containers))
+    return not (waits_for_word and all(c.known >= _prepared(spec) for spec, c in state.pairs()))
+
+
+def _prepared(spec: ContainerSpec) -> ContainerStatus:
+    """How far a container gets before its task is to run: one with GPUs is made for certain ones, held only then."""
+    return ContainerStatus.PULLED if spec.gpus else ContainerStatus.CREATED
 
 
 def _give_up(state: TaskState, now: float) -> TaskState:
@@ -229,6 +234,9 @@ def _due(provision: Provision, now: float) -> bool:
 
 
 def _next(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) -> _Next:
+    if c.applied is Verb.STOP and state.kill and not c.killed and c.runtime_id is not None:
+        # The Engine still waits for it to stop by itself: a second stop, without delay, doesn't wait for the first.
+        return _Next(replace(c, killed=True), Stop(c.name, c.runtime_id, 0))
     if c.applied is not None:
         return _Next(c)
     if not c.needs_inspect and c.known is ContainerStatus.STOPPED and not c.zombie:
@@ -247,10 +255,11 @@ def _next(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) 
 
 
 def _next_down(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) -> _Next:
-    if c.runtime_id is None or not may_stop(state, c.name):
+    if c.runtime_id is None or not (state.kill or may_stop(state, c.name)):
         return _Next(c)
-    stopping = replace(c, applied=Verb.STOP, stop_asked_at=now if c.stop_asked_at is None else c.stop_asked_at)
-    return _Next(stopping, Stop(c.name, c.runtime_id, spec.stop_timeout_s))
+    asked_at = now if c.stop_asked_at is None else c.stop_asked_at
+    stopping = replace(c, applied=Verb.STOP, stop_asked_at=asked_at, killed=state.kill)
+    return _Next(stopping, Stop(c.name, c.runtime_id, 0 if state.kill else spec.stop_timeout_s))
 
 
 def _next_up(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) -> _Next:
@@ -259,6 +268,8 @@ def _next_up(state: TaskState, spec: ContainerSpec, c: ContainerState, now: floa
     if not (state.volumes.ready and state.cgroup.ready):
         return _Next(c)
     if c.known is ContainerStatus.PULLED:
+        if state.desired is DesiredStatus.PENDING and spec.gpus:
+            return _Next(c)
         return _Next(replace(c, applied=Verb.CREATE), Create(c.name))
     if c.known is ContainerStatus.RUNNING and not c.restarting:
         return _Next(c)

@@ -14,6 +14,7 @@ _VALUE: Final = re.compile(r"(?! )[A-Za-z0-9_./\\@: -]{0,128}(?<! )", re.ASCII)
 #: Far above what any agent sends, well below what could hurt.
 MAX_ATTRIBUTES: Final = 256
 MAX_PORTS: Final = 1024
+MAX_GPUS: Final = 1024
 MAX_TEXT: Final = 255
 #: ECS renders amounts as 32-bit integers.
 MAX_AMOUNT: Final = 2**31 - 1
@@ -41,6 +42,7 @@ def check_facts(facts: HostFacts) -> None:
         if not 0 <= amount <= MAX_AMOUNT:
             raise FactsRefused(f"{name} must be between 0 and {MAX_AMOUNT}, got {amount}")
     _check_ports(facts)
+    _check_gpus(facts)
     _check_attributes(facts.attributes)
 
 
@@ -50,6 +52,14 @@ def _check_ports(facts: HostFacts) -> None:
     for _, port in facts.resources.ports:
         if not 0 < port < 65536:
             raise FactsRefused(f"a reserved port must be between 1 and 65535, got {port}")
+
+
+def _check_gpus(facts: HostFacts) -> None:
+    ids = facts.gpu_ids
+    if len(ids) > MAX_GPUS or len(set(ids)) != len(ids):
+        raise FactsRefused(f"gpu_ids must be at most {MAX_GPUS} different ids, got {len(ids)}")
+    if any(not 0 < len(gpu_id) <= MAX_TEXT or not gpu_id.isprintable() for gpu_id in ids):
+        raise FactsRefused(f"each of gpu_ids must be 1 to {MAX_TEXT} printable characters")
 
 
 def _check_attributes(attributes: dict[str, str]) -> None:

@@ -12,11 +12,14 @@ __all__ = ["FakeCgroups", "FakeHost"]
 class FakeHost:
     """A host of a fixed size."""
 
-    def __init__(self, *, cpu_units: int = 4096, memory_mib: int = 8192) -> None:
+    def __init__(self, *, cpu_units: int = 4096, memory_mib: int = 8192, gpu_ids: tuple[str, ...] = ()) -> None:
         self._facts = HostFacts(
             hostname="host-1",
             agent_version="0",
-            resources=Resources(cpu_units=cpu_units, memory_mib=memory_mib, ports=frozenset({("tcp", 22)})),
+            resources=Resources(
+                cpu_units=cpu_units, memory_mib=memory_mib, ports=frozenset({("tcp", 22)}), gpus=len(gpu_ids)
+            ),
+            gpu_ids=gpu_ids,
         )
 
     def facts(self) -> HostFacts:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from controlplane.api.ecs.units import cpu_units, memory_mib
+from controlplane.api.ecs.units import cpu_units, gpus_of, memory_mib
 from controlplane.api.errors import ClientException
 
 __all__ = ["MAX_DEFINITION_BYTES", "check_definition"]
@@ -116,6 +116,7 @@ def _check_container(container: Document, request: Document, volumes: frozenset[
                 f"ulimits of container '{name}': softLimit {limit['softLimit']} of {limit['name']} is above its"
                 f" hardLimit {limit['hardLimit']}."
             )
+    gpus_of(container.get("resourceRequirements"), name)
     _check_health_check(container)
     _check_restart_policy(container)
     _check_log(container)

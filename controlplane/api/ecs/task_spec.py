@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.api.ecs.extensions import restart_attempt_period_s
-from controlplane.api.ecs.units import cpu_units, memory_mib
+from controlplane.api.ecs.units import cpu_units, gpus_of, memory_mib
 from controlplane.api.ecs.unsupported import refuse_unsupported
 from controlplane.api.errors import ClientException, InvalidParameterException
 from controlplane.state.records import TaskDefinitionRecord
@@ -189,6 +189,7 @@ def _container(
         stop_timeout_s=document.get("stopTimeout", DEFAULT_STOP_TIMEOUT_S),
         restart_policy=_restart_policy(document.get("restartPolicy"), attempt_period_s),
         log=_log(document.get("logConfiguration")),
+        gpus=gpus_of(override.get("resourceRequirements") or document.get("resourceRequirements"), document["name"]),
         **_docker_options(document),
     )
 

@@ -56,6 +56,7 @@ _CONTAINER: Final = frozenset(
         "privileged",
         "pseudoTerminal",
         "readonlyRootFilesystem",
+        "resourceRequirements",
         "restartPolicy",
         "startTimeout",
         "stopTimeout",
@@ -68,8 +69,11 @@ _CONTAINER: Final = frozenset(
 _VOLUME: Final = frozenset(["dockerVolumeConfiguration", "host", "name"])
 _PORT: Final = frozenset(["containerPort", "hostPort", "name", "protocol"])
 _LOG: Final = frozenset(["logDriver", "options"])
+_REQUIREMENT: Final = frozenset(["type", "value"])
 _OVERRIDES: Final = frozenset(["containerOverrides", "cpu", "memory"])
-_CONTAINER_OVERRIDE: Final = frozenset(["command", "cpu", "environment", "memory", "memoryReservation", "name"])
+_CONTAINER_OVERRIDE: Final = frozenset(
+    ["command", "cpu", "environment", "memory", "memoryReservation", "name", "resourceRequirements"]
+)
 
 #: Member -> why it has no effect here. Registration's own bookkeeping is among them.
 PASSED_OVER: Final = {
@@ -101,7 +105,6 @@ _WORDS: Final = {
     "pidMode": "sharing a process namespace",
     "proxyConfiguration": "App Mesh",
     "repositoryCredentials": "private registry credentials",
-    "resourceRequirements": "GPUs and other resource requirements",
     "secretOptions": "secrets",
     "secrets": "secrets",
     "volumesFrom": "volumes of another container",
@@ -134,12 +137,22 @@ def _of_container(container: Document, where: str) -> Iterator[str]:
     yield from _beyond(log, _LOG, f"{where}logConfiguration.")
     if log.get("logDriver") == "awsfirelens":
         yield f"{where}log driver awsfirelens (FireLens) isn't supported"
+    yield from _of_requirements(container, where)
+
+
+def _of_requirements(document: Document, where: str) -> Iterator[str]:
+    for requirement in document.get("resourceRequirements") or ():
+        yield from _beyond(requirement, _REQUIREMENT, f"{where}resourceRequirements.")
+        if requirement.get("type") != "GPU":
+            yield f"{where}resourceRequirements of type {requirement.get('type')} aren't supported"
 
 
 def _of_overrides(overrides: Document) -> Iterator[str]:
     yield from _beyond(overrides, _OVERRIDES, "overrides.")
     for override in overrides.get("containerOverrides") or ():
-        yield from _beyond(override, _CONTAINER_OVERRIDE, f"override of container {override.get('name')}: ")
+        where = f"override of container {override.get('name')}: "
+        yield from _beyond(override, _CONTAINER_OVERRIDE, where)
+        yield from _of_requirements(override, where)
 
 
 def _beyond(document: Document, honoured: frozenset[str], where: str) -> Iterator[str]:

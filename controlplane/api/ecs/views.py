@@ -163,6 +163,8 @@ def _container(task: TaskRecord, spec: ContainerSpec, report: ContainerReport | 
         "exitCode": report.exit_code,
         "reason": report.reason,
     }
+    if report.gpu_ids:
+        view["gpuIds"] = list(report.gpu_ids)
     return view | {member: value for member, value in told.items() if value is not None}
 
 
@@ -193,8 +195,8 @@ def instance_view(context: Context, instance: InstanceRecord, *, tags: bool, hea
         "ec2InstanceId": instance.managed_id,
         "pendingTasksCount": state.tasks.count("instance_phase", (instance.id, "pending")),
         "registeredAt": instance.registered_at,
-        "registeredResources": _resources(instance.facts.resources),
-        "remainingResources": _resources(_remaining(context, instance)),
+        "registeredResources": _resources(instance.facts.resources, instance.facts.gpu_ids),
+        "remainingResources": _resources(_remaining(context, instance), _free_gpus(context, instance)),
         "runningTasksCount": state.tasks.count("instance_phase", (instance.id, "running")),
         "status": instance.status,
         "tags": render_tags(instance.tags) if tags else [],
@@ -223,12 +225,29 @@ def _remaining(context: Context, instance: InstanceRecord) -> Resources:
     )
 
 
-def _resources(resources: Resources) -> list[Document]:
+def _free_gpus(context: Context, instance: InstanceRecord) -> tuple[str, ...]:
+    """The GPUs that no task holds. Which ones a task has been given its host tells with the first report of it."""
+    if not instance.facts.gpu_ids:
+        return ()
+    taken = {
+        gpu_id
+        for phase in ("pending", "running")
+        for task in context.state.tasks.where("instance_phase", (instance.id, phase))
+        for report in task.containers
+        for gpu_id in report.gpu_ids
+    }
+    free = [gpu_id for gpu_id in instance.facts.gpu_ids if gpu_id not in taken]
+    return tuple(free[: max(len(instance.facts.gpu_ids) - context.state.load.of(instance.id).gpus, 0)])
+
+
+def _resources(resources: Resources, gpu_ids: tuple[str, ...]) -> list[Document]:
+    gpus = [_strings("GPU", gpu_ids)] if gpu_ids or resources.gpus else []
     return [
         _integer("CPU", resources.cpu_units),
         _integer("MEMORY", resources.memory_mib),
         _ports("PORTS", (number for protocol, number in resources.ports if protocol == "tcp")),
         _ports("PORTS_UDP", (number for protocol, number in resources.ports if protocol == "udp")),
+        *gpus,
     ]
 
 
@@ -237,13 +256,17 @@ def _integer(name: str, value: int) -> Document:
 
 
 def _ports(name: str, numbers: Iterable[int]) -> Document:
+    return _strings(name, map(str, sorted(numbers)))
+
+
+def _strings(name: str, values: Iterable[str]) -> Document:
     return {
         "name": name,
         "type": "STRINGSET",
         "doubleValue": 0.0,
         "longValue": 0,
         "integerValue": 0,
-        "stringSetValue": [str(number) for number in sorted(numbers)],
+        "stringSetValue": list(values),
     }
 
 
