@@ -20,6 +20,7 @@ from agent.engine.errors import EngineError
 from agent.host import HostMonitor, read_facts
 from agent.hostview import Host, LateCgroups
 from agent.identity import Identity, load_identity
+from agent.isolation import Contact
 from agent.journal import Journal
 from agent.metrics import AgentMetrics, metrics_app
 from agent.uplink import Uplink
@@ -56,6 +57,8 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
         listening = _listen(config)
         host = Host(monitor, config.host_settings(_address(listening)), cgroups)
         journal = Journal(directory.database)
+        contact = Contact(directory.contact)
+        contact.load()
         worker = Worker(
             engine,
             journal,
@@ -65,6 +68,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             clock=clock,
             rng=source,
             cleanup_after_s=config.cleanup_after_s,
+            contact=contact,
         )
         await host.start()
         _warn_if_docker_is_away(engine, monitor)

@@ -1,6 +1,7 @@
 """One session with the control plane, from the proof of the key to whatever ends it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -70,12 +71,15 @@ class AgentSession:
         #: Held while reports that the workload has handed out are being sent.
         self._reporting = asyncio.Lock()
         self._caught_up = False
+        #: Stamps of heartbeats that aren't acknowledged yet; acks come in the order of heartbeats.
+        self._stamps: deque[float] = deque()
 
     async def greet(self) -> Welcome:
         """Prove the host's key. Raises SessionEnded if refused, SessionLost, ProtocolError."""
         challenge = await self._receive()
         if not isinstance(challenge, Challenge):
             raise ProtocolError(f"expected Challenge, got {type(challenge).__name__}")
+        stamp = self._workload.contact_begins()
         await self._send(
             Hello(
                 instance_id=self._identity.instance_id,
@@ -86,6 +90,7 @@ class AgentSession:
         welcome = await self._receive()
         if not isinstance(welcome, Welcome):
             raise ProtocolError(f"expected Welcome, got {type(welcome).__name__}")
+        self._workload.contact_made(stamp)
         self._period_s = welcome.heartbeat_s
         return welcome
 
@@ -115,6 +120,8 @@ class AgentSession:
                 case ReportsAck():
                     await self._workload.acknowledged(message.seqs)
                 case HeartbeatAck():
+                    if self._stamps:
+                        self._workload.contact_made(self._stamps.popleft())
                     self._period_s = message.next_s
                 case LogsRequest():
                     logs.start(message)
@@ -129,6 +136,7 @@ class AgentSession:
         """Send a heartbeat at once, then at the dictated period, and at once when there is something for one to say."""
         while True:
             self._heartbeat_now.clear()
+            self._stamps.append(self._workload.contact_begins())
             await self._send(
                 Heartbeat(
                     revision=self._workload.revision,
@@ -137,7 +145,7 @@ class AgentSession:
                 )
             )
             try:
-                async with asyncio.timeout(self._period_s):
+                async with asyncio.timeout(min(self._period_s, self._workload.heartbeat_within_s)):
                     await self._heartbeat_now.wait()
             except TimeoutError:
                 pass

@@ -33,6 +33,19 @@ class Workload(Protocol):
         """These reports are durable at the control plane; what they told may be forgotten here."""
         ...
 
+    @property
+    def heartbeat_within_s(self) -> float:
+        """The longest pause between heartbeats that this host's tasks allow, in seconds; infinite if any will do."""
+        ...
+
+    def contact_begins(self) -> float:
+        """Return a stamp for what is about to be sent: a hello or a heartbeat."""
+        ...
+
+    def contact_made(self, stamp: float) -> None:
+        """What was sent at this stamp has been answered, so the control plane has heard of this host since."""
+        ...
+
     async def caught_up(self) -> None:
         """Wait until this session's complete set is held, every container that an earlier agent left has been looked
         at, and `next_reports` has returned every report due until then. Safe to cancel.

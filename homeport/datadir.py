@@ -1,7 +1,7 @@
 """The layout of a data directory, and the two files in it that the daemons write and the CLI reads.
 
     DIR/controlplane/  state.db  credentials.json  endpoint.json  ca.pem ca.key server.pem server.key
-    DIR/agent/         agent.db  identity.json  ca.pem
+    DIR/agent/         agent.db  identity.json  ca.pem  contact
 
 Only names and shapes; reading and writing is the caller's.
 """
@@ -55,3 +55,4 @@ class AgentDir:
         self.database = self.root / "agent.db"
         self.identity = self.root / "identity.json"
         self.ca_certificate = self.root / "ca.pem"
+        self.contact = self.root / "contact"

@@ -20,6 +20,8 @@ __all__ = [
     "EXCLUSIVE_REPLACED",
     "FAILED_HEALTH_CHECKS",
     "HOST_LOST",
+    "ISOLATED",
+    "ISOLATED_UNKNOWN",
     "NOT_HEALTHY_IN_TIME",
     "NO_LONGER_ASSIGNED",
     "OUT_OF_MEMORY",
@@ -64,6 +66,14 @@ RETRIED_WHILE_LOST: Final = (
 )
 DEREGISTERED_BY_FORCE: Final = "Container instance deregistration forced by user"
 HOST_LOST: Final = "The container instance has not been heard of since {since}; the task is given up as lost"
+ISOLATED: Final = (
+    "The host could not reach the control plane for {silent_s} s; the task was stopped there, as at most one of it may "
+    "run (homeport:stop-when-isolated)"
+)
+ISOLATED_UNKNOWN: Final = (
+    "The host can't tell when it last reached the control plane; the task was stopped there, as at most one of it may "
+    "run (homeport:stop-when-isolated)"
+)
 
 OUT_OF_MEMORY: Final = "OutOfMemoryError: Container killed due to memory usage"
 CONTAINER_VANISHED: Final = "ContainerVanishedError: No container matching saved ID found"

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agent.engine.api import Engine
+from agent.isolation import Contact
 from agent.journal import Journal
 from agent.task.perform import TaskCgroups
 from agent.worker import Worker
@@ -79,14 +80,16 @@ class AgentHost:
         owner: InstanceId = OWNER,
         cgroups: TaskCgroups | None = None,
         patience_s: float = 5.0,
+        contact: Callable[[], Contact] = Contact,
     ) -> None:
-        """`patience_s`: how long `until` waits before the test fails."""
+        """`patience_s`: how long `until` waits before the test fails. `contact` is made for each new worker."""
         self.path = path
         self.owner = owner
         self.patience_s = patience_s
         self.engine = engine
         self.clock = clock
         self.cleanup_after_s = cleanup_after_s
+        self.contact = contact
         self.host = FakeHost()
         self.cgroups = cgroups or FakeCgroups()
         self.reports: dict[str, TaskReport] = {}
@@ -114,6 +117,7 @@ class AgentHost:
             clock=self.clock,
             rng=random.Random(1),
             cleanup_after_s=self.cleanup_after_s,
+            contact=self.contact(),
         )
         self._worker = worker
         async with asyncio.TaskGroup() as group:

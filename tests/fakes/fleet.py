@@ -113,6 +113,14 @@ class FleetServer:
         for transport in tuple(self._transports):
             transport.abort()
 
+    def listen(self, *, on: bool) -> None:
+        """Stop reading what comes over the present connections, or go on; nobody is told."""
+        for transport in self._transports:
+            if on:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
 
 @asynccontextmanager
 async def serve_fleet(

@@ -1,6 +1,7 @@
 """A host's tasks for the uplink, without an Engine: it folds assignments and reports what a test tells it to."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 
 from msgspec.structs import replace
@@ -29,6 +30,11 @@ class FakeWorkload:
         #: Not every container has been looked at yet.
         self.looking = False
         self._moved = asyncio.Event()
+        self.wants_heartbeats_within_s = math.inf
+        #: Hellos and heartbeats sent so far (each is stamped with its number); the stamps of those answered.
+        self.stamps = 0
+        self.contacts: list[float] = []
+        self.contacts_at_first_set: list[float] = []
         self.unacknowledged: dict[TaskId, TaskReport] = {}
         #: The revision that the last heartbeat told.
         self.beaten_revision = -1
@@ -73,6 +79,8 @@ class FakeWorkload:
             self._report_due.set()
 
     async def assign(self, assignments: Assignments) -> None:
+        if not self.taken:
+            self.contacts_at_first_set = list(self.contacts)
         self.taken.append(assignments)
         if assignments.base is not None and assignments.base != self._revision:
             self._revision = -1
@@ -87,6 +95,17 @@ class FakeWorkload:
         due, self._due = self._due, {}
         self._moved.set()
         return tuple(due.values())
+
+    @property
+    def heartbeat_within_s(self) -> float:
+        return self.wants_heartbeats_within_s
+
+    def contact_begins(self) -> float:
+        self.stamps += 1
+        return float(self.stamps)
+
+    def contact_made(self, stamp: float) -> None:
+        self.contacts.append(stamp)
 
     async def caught_up(self) -> None:
         while self._revision == -1 or self._due or self.looking:
