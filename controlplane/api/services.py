@@ -32,6 +32,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.ecs.tags",
     "controlplane.api.ecs.task_definitions",
     "controlplane.api.ecs.task_protection",
+    "controlplane.api.ecs.task_sets",
     "controlplane.api.ecs.tasks",
     "controlplane.api.homeport_service",
     "controlplane.api.in_passing",

@@ -1,0 +1,54 @@
+"""Task sets as ECS shows them. Rendering only: nothing is decided here."""
+
+from typing import Any, Final
+
+from controlplane.api.arguments import render_tags
+from controlplane.api.ecs.service_arns import split_key, task_set_arn
+from controlplane.context import Context
+from controlplane.services.bounds import share_up
+from controlplane.state.service_records import TaskSetRecord
+
+__all__ = ["computed_desired_count", "task_set_view"]
+
+Document = dict[str, Any]
+
+#: What a task set shows of the ECS members it was given.
+_SHOWN: Final = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration")
+
+
+def computed_desired_count(context: Context, task_set: TaskSetRecord) -> int:
+    """Return how many tasks a task set should have: its share of the service's desired count, rounded up."""
+    service = context.state.services.get(task_set.service)
+    if service is None or service.id != task_set.service_id or task_set.status != "ACTIVE":
+        return 0
+    return share_up(service.desired_count, task_set.scale_percent)
+
+
+def task_set_view(context: Context, task_set: TaskSetRecord, *, tags: bool = False) -> Document:
+    """A `TaskSet`. `tags`: show them (in Describe* only if the request includes TAGS)."""
+    cluster, name = split_key(task_set.service)
+    service = context.state.services.get(task_set.service)
+    family, _, revision = task_set.task_definition.rpartition(":")
+    count = context.state.tasks.count
+    primary = service is not None and service.primary_task_set == task_set.id and task_set.status == "ACTIVE"
+    return {
+        "id": task_set.id,
+        "taskSetArn": task_set_arn(context, task_set),
+        "serviceArn": context.arns.service(cluster, name),
+        "clusterArn": context.arns.cluster(cluster),
+        **({"externalId": task_set.external_id} if task_set.external_id else {}),
+        "status": "PRIMARY" if primary else task_set.status,
+        "taskDefinition": context.arns.task_definition(family, int(revision)),
+        "computedDesiredCount": computed_desired_count(context, task_set),
+        "pendingCount": count("deployment_count", (task_set.id, "pending")),
+        "runningCount": count("deployment_count", (task_set.id, "running")),
+        "createdAt": task_set.created_at,
+        "updatedAt": task_set.updated_at,
+        **{member: task_set.document[member] for member in _SHOWN if member in task_set.document},
+        "loadBalancers": [],
+        "serviceRegistries": [],
+        "scale": {"value": task_set.scale_percent, "unit": "PERCENT"},
+        "stabilityStatus": task_set.stability,
+        "stabilityStatusAt": task_set.stability_at or task_set.created_at,
+        "tags": render_tags(task_set.tags) if tags else [],
+    }
