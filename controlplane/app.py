@@ -33,6 +33,7 @@ from controlplane.installation import first_access_key, resolve_identity
 from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
+from controlplane.services.loop import ServiceLoop
 from controlplane.standalone import loop as standalone
 from controlplane.state.state import load_state
 from controlplane.store.backup_route import backup_routes
@@ -92,6 +93,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         routes = [*_routes(context, front_door, hub, paths), *metrics.routes(state)]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
+            loops.create_task(ServiceLoop(context).run())
             loops.create_task(metrics.run(state))
             loops.create_task(authority.keep_renewed())
             loops.create_task(journal.run_retention())

@@ -92,6 +92,7 @@ class ServiceLoop:
         while True:
             with self._context.state.snapshot_and_watch() as watch:
                 self._mark(service.key for service in self._context.state.services)
+                self.wake()
                 try:
                     await self._follow_commits(watch)
                 except WatchOverflow:
@@ -101,10 +102,10 @@ class ServiceLoop:
         while True:
             for commit in await watch.next_batch():
                 self._mark(key for change in commit.changes if (key := _service_of(change)) is not None)
+            self.wake()
 
     def _mark(self, services: Iterable[str]) -> None:
         self._dirty.update(dict.fromkeys(services))
-        self._wake.set()
 
     def _take_hosts(self) -> None:
         """Mark the services that a change of hosts concerns."""
