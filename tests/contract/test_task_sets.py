@@ -97,9 +97,13 @@ def test_its_tasks_are_counted(ecs: Any, rollouts: Rollouts) -> None:
     rollouts.task(made["id"])
     rollouts.task(made["id"])
     rollouts.task(made["id"], TaskStatus.PENDING)
-    rollouts.task(made["id"], TaskStatus.STOPPED, desired=DesiredStatus.STOPPED)
+    rollouts.task(made["id"], TaskStatus.STOPPED, desired=DesiredStatus.STOPPED, stopped_at=1.0)
     found = {each["id"]: (each["runningCount"], each["pendingCount"]) for each in described(ecs)}
     assert found == {made["id"]: (2, 1), other["id"]: (0, 0)}
+    [service] = ecs.describe_services(services=["web"])["services"]
+    assert (service["runningCount"], service["pendingCount"]) == (2, 1)
+    assert [each["id"] for each in service["taskSets"]] == [made["id"], other["id"]]
+    assert service["taskSets"] == described(ecs)
 
 
 def test_the_same_token_makes_one_task_set(ecs: Any, rollouts: Rollouts) -> None:

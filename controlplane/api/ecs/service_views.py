@@ -11,6 +11,7 @@ from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.capacity import launch_type_of
 from controlplane.api.ecs.service_arns import revision_arn, service_arn, service_deployment_arn
 from controlplane.api.ecs.service_members import rebalancing_obstacle
+from controlplane.api.ecs.task_set_views import task_set_view
 from controlplane.context import Context
 from controlplane.services.events import MAX_EVENTS
 from controlplane.state.records import TaskDefinitionRecord
@@ -33,7 +34,7 @@ def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Doc
     """A `Service`. `tags`: show them (in DescribeServices only if the request includes TAGS)."""
     settings = service.settings
     live = _live(context, service)
-    sets = list(context.state.task_sets.where("service", service.id)) if service.controller == "EXTERNAL" else []
+    sets = sorted(context.state.task_sets.where("service", service.id), key=lambda record: record.created_at)
     counts = _total(_counts(context, started_by) for started_by in [d.id for d in live] + [s.id for s in sets])
     return {
         "serviceArn": service_arn(context, service),
@@ -62,6 +63,7 @@ def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Doc
         "resourceManagementType": "CUSTOMER",
         "tags": render_tags(service.tags) if tags else [],
         **({"roleArn": _role_arn(context, settings["role"])} if settings.get("role") else {}),
+        **({"taskSets": [task_set_view(context, s) for s in sets]} if service.controller == "EXTERNAL" else {}),
         **_terms(context, service, sets),
         **_current(context, service, live),
     }
