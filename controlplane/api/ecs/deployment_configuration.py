@@ -38,8 +38,7 @@ def merged_configuration(
 
     Members that aren't given stay as they are. Raises InvalidParameterException for what isn't allowed.
     """
-    base = {**_DEFAULTS[scheduling_strategy], **_COMMON} if before is None else before
-    merged = {**base, **given}
+    merged = {**_DEFAULTS[scheduling_strategy], **_COMMON, **(before or {}), **given}
     _check_strategy(given)
     _check_bounds(merged, scheduling_strategy, controller)
     _check_circuit_breaker(merged["deploymentCircuitBreaker"], controller)

@@ -24,7 +24,7 @@ from controlplane.context import Context
 from controlplane.services.deployments import begin_deployment
 from controlplane.services.look import new_deployment_id
 from controlplane.state.records import IdempotencyRecord
-from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
+from controlplane.state.service_records import RevisionRecord, ServiceRecord
 from controlplane.state.state import Transaction
 from homeport.ids import new_hex_id
 
@@ -53,11 +53,12 @@ def create_service(context: Context, request: Document) -> Document:
         if not _is_repetition(context, existing, terms, request, token):
             raise InvalidParameterException(_NOT_IDEMPOTENT)
         return {"service": service_view(context, existing, tags=True)}
+    now = context.clock.now()
     service = ServiceRecord(
         id=new_hex_id(context.random),
         cluster=cluster.name,
         name=request["serviceName"],
-        created_at=context.clock.now(),
+        created_at=now,
         created_by=context.arns.root(),
         scheduling_strategy=cast("Literal['REPLICA', 'DAEMON']", terms.scheduling_strategy),
         controller=cast("Literal['ECS', 'EXTERNAL']", terms.controller),
@@ -67,10 +68,10 @@ def create_service(context: Context, request: Document) -> Document:
         if existing is not None:
             _forget(context, transaction, existing)
         if terms.controller == "ECS":
-            service = _deploy(context, transaction, service, terms)
+            service = _deploy(context, transaction, service, terms, now)
         transaction.put(service)
         if token:
-            transaction.put(_idempotency(context, service, request, token))
+            transaction.put(_idempotency(service, request, token, now))
     return {"service": service_view(context, service, tags=True)}
 
 
@@ -90,7 +91,7 @@ def update_service(context: Context, request: Document) -> Document:
     with context.state.transaction() as transaction:
         service = _with(service, after)
         if changed or request.get("forceNewDeployment"):
-            service = _deploy(context, transaction, service, after)
+            service = _deploy(context, transaction, service, after, context.clock.now())
         transaction.put(service)
     return {"service": service_view(context, service, tags=False)}
 
@@ -175,9 +176,10 @@ def _with(service: ServiceRecord, terms: Terms) -> ServiceRecord:
     )
 
 
-def _deploy(context: Context, transaction: Transaction, service: ServiceRecord, terms: Terms) -> ServiceRecord:
+def _deploy(
+    context: Context, transaction: Transaction, service: ServiceRecord, terms: Terms, now: float
+) -> ServiceRecord:
     """Put a new revision and its deployment, end those under way, and return the service with it as PRIMARY."""
-    now = context.clock.now()
     revision = RevisionRecord(
         id=str(context.random.randrange(10**18, 10**19)),
         service_id=service.id,
@@ -186,12 +188,9 @@ def _deploy(context: Context, transaction: Transaction, service: ServiceRecord, 
         task_definition=terms.task_definition,
         document=terms.document,
     )
-    live: tuple[DeploymentRecord, ...] = tuple(
-        d for d in map(context.state.deployments.get, service.deployments) if d is not None
-    )
     service, changed = begin_deployment(
         service,
-        live,
+        tuple(d for d in map(context.state.deployments.get, service.deployments) if d is not None),
         deployment_id=new_deployment_id(context),
         arn_id=new_hex_id(context.random),
         revision=revision.id,
@@ -228,13 +227,13 @@ def _fingerprint(request: Document) -> str:
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
 
-def _idempotency(context: Context, service: ServiceRecord, request: Document, token: str) -> IdempotencyRecord:
+def _idempotency(service: ServiceRecord, request: Document, token: str, now: float) -> IdempotencyRecord:
     return IdempotencyRecord(
         operation="CreateService",
         scope=service.cluster,
         token=token,
         fingerprint=_fingerprint(request),
-        at=context.clock.now(),
+        at=now,
         result=(service.id,),
     )
 
