@@ -6,7 +6,7 @@ from typing import Final
 from controlplane.scheduling import filters
 from controlplane.scheduling.model import Placement, Refusal
 
-__all__ = ["closest", "counts_sentence", "services_sentence"]
+__all__ = ["closeness", "closest", "counts_sentence", "services_sentence"]
 
 _UNABLE: Final = "was unable to place a task because no container instance met all of its requirements."
 _NO_HOSTS: Final = "Reason: No Container Instances were found in your cluster."
@@ -69,9 +69,14 @@ def closest(placement: Placement) -> Refusal | None:
     """Return the refusal of the host that lacks least: the most passing obstacle, then the smallest shortage."""
     return min(
         placement.refusals,
-        key=lambda refusal: (_ORDER.get(refusal.reason, len(_ORDER)), refusal.short, refusal.instance_id),
+        key=lambda refusal: (closeness(refusal.reason), refusal.short, refusal.instance_id),
         default=None,
     )
+
+
+def closeness(reason: str) -> int:
+    """Return how far a host that gives this reason is from taking a task: the smaller, the more passing."""
+    return _ORDER.get(reason, len(_ORDER))
 
 
 def _words(reason: str, count: int) -> str:
