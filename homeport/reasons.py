@@ -22,6 +22,7 @@ __all__ = [
     "HOST_LOST",
     "ISOLATED",
     "ISOLATED_UNKNOWN",
+    "LOST_WHEN_ISOLATED",
     "NOT_HEALTHY_IN_TIME",
     "NO_LONGER_ASSIGNED",
     "OUT_OF_MEMORY",
@@ -59,6 +60,10 @@ START_TIMED_OUT: Final = (
 WAIT_TIMED_OUT: Final = "The task found no place within {limit_s} s, the limit of its tag homeport:wait-timeout"
 EXCLUSIVE_REPLACED: Final = (
     "A newer task of the exclusive group {group} takes its place: homeport:exclusive-policy was replace"
+)
+LOST_WHEN_ISOLATED: Final = (
+    "The container instance has not been heard of for {lost_after_s} s (homeport:lost-after), so its agent has stopped"
+    " the task (homeport:stop-when-isolated)"
 )
 RETRIED_WHILE_LOST: Final = (
     "The container instance has not been heard of for {lost_after_s} s (homeport:lost-after); the task is run again as"

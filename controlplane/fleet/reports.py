@@ -14,7 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from controlplane.context import Context
-from controlplane.state.records import InstanceRecord, TaskOrder, TaskRecord
+from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP
 from controlplane.state.state import Transaction
 from homeport.ids import InstanceId
@@ -83,7 +83,6 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         stopping_at=_first_given(task.stopping_at, report.stopping_at),
         execution_stopped_at=_first_given(task.execution_stopped_at, report.execution_stopped_at),
         stopped_at=_first_given(task.stopped_at, report.stopped_at, now if status is TaskStatus.STOPPED else None),
-        order=_begun(task.order, status, now),
         running_at=_running_at(task, status, now),
     )
     if task.stop_code is None and task.stopped_reason is None:
@@ -92,17 +91,13 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
     return changed if changed == seen else replace(changed, version=task.version + 1)
 
 
-def _begun(order: TaskOrder | None, status: TaskStatus, now: float) -> TaskOrder | None:
-    """Note when a task was first seen to run: by our clock, since what may follow a time after it is ours to begin."""
-    if order is None or order.running_at is not None or status < TaskStatus.RUNNING:
-        return order
-    return replace(order, running_at=now)
-
-
 def _running_at(task: TaskRecord, status: TaskStatus, now: float) -> float | None:
-    """Note the same for a task of a service: its time to count as healthy begins."""
-    if task.running_at is None and status is TaskStatus.RUNNING and task.group.startswith(SERVICE_GROUP):
-        return now
+    """Note when a task was first seen to run: by our clock, since what follows a time after it is ours to begin.
+
+    Only where something follows: for a service it begins to count as healthy, for others a limit in their tags.
+    """
+    if task.running_at is None and status is TaskStatus.RUNNING:
+        return now if task.order is not None or task.group.startswith(SERVICE_GROUP) else None
     return task.running_at
 
 

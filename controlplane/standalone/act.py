@@ -18,13 +18,13 @@ from controlplane.context import Context
 from controlplane.scheduling.filters import FITNESS, first_refusal
 from controlplane.scheduling.model import Candidate, Demand, candidate_of
 from controlplane.scheduling.sentences import counts_sentence
-from controlplane.standalone.model import Decision, Place, Retry, Settle, Stop, Wait
+from controlplane.standalone.model import Decision, GiveUp, Place, Retry, Settle, Stop, Wait
 from controlplane.standalone.stops import asked_to_stop
 from controlplane.standalone.tags import ATTEMPT, RETRY_OF
 from controlplane.state.records import TaskDefinitionRecord, TaskOrder, TaskRecord
 from controlplane.state.state import Transaction
 from homeport.ids import TaskId
-from homeport.reasons import RETRIED_WHILE_LOST, trim
+from homeport.reasons import LOST_WHEN_ISOLATED, RETRIED_WHILE_LOST, trim
 from homeport.spec import Resources
 from homeport.status import Actor, DesiredStatus, StopCode, TaskStatus, check_edge
 from homeport.story import StoryLine
@@ -60,6 +60,8 @@ def act(context: Context, decision: Decision) -> bool:
                     act.wait(action.task_id, action.reason)
                 case Retry():
                     act.retry(action)
+                case GiveUp():
+                    act.give_up(action)
                 case Settle():
                     act.settle(action.task_id, action.why)
         return act.blocked
@@ -95,6 +97,18 @@ class _Act:
         task, _ = self._task(action.task_id)
         self._transaction.put(asked_to_stop(task, action.reason, action.stop_code, self._now))
         self._tell(task.id, "stop-requested", action.reason)
+
+    def give_up(self, action: GiveUp) -> None:
+        """Free the task's group. It holds its resources until its host says that it has stopped."""
+        task, order = self._task(action.task_id)
+        reason = LOST_WHEN_ISOLATED.format(lost_after_s=order.lost_after_s)
+        self._transaction.put(replace(self._wished_stopped(task, reason), lost_at=self._now, settled=True))
+        self._tell(task.id, "lost", reason)
+
+    def _wished_stopped(self, task: TaskRecord, reason: str) -> TaskRecord:
+        if task.desired is DesiredStatus.STOPPED:
+            return replace(task, version=task.version + 1)
+        return asked_to_stop(task, reason, None, self._now)
 
     def settle(self, task_id: TaskId, why: str) -> None:
         task, _ = self._task(task_id)
@@ -194,9 +208,7 @@ class _Act:
         marked = replace(task, settled=True, order=replace(order, retried_as=attempt.id))
         if action.lost:
             reason = RETRIED_WHILE_LOST.format(lost_after_s=order.lost_after_s, retry=attempt.id)
-            marked = replace(marked, lost_at=self._now)
-            if marked.desired is not DesiredStatus.STOPPED:
-                marked = asked_to_stop(marked, reason, None, self._now)
+            marked = replace(self._wished_stopped(marked, reason), lost_at=self._now)
         self._transaction.put(marked)
         why = f"Attempt {order.attempt} of {attempts} failed: {action.why}. It is run again as task {attempt.id}"
         self._tell(task.id, "retried", f"{why} in {action.delay_s:.0f} s")
@@ -220,6 +232,7 @@ class _Act:
                 launch_type=task.launch_type,
                 group=task.group,
                 overrides=task.overrides,
+                order=order,
             ),
         )
         return TaskRecord(
@@ -244,6 +257,5 @@ class _Act:
                 turn=self._turn,
                 waits_for="",
                 placed_at=None,
-                running_at=None,
             ),
         )

@@ -2,7 +2,8 @@
 
 What always holds:
  - of a concurrency group at most one task has a host: the next is placed when the last one is STOPPED, be it that its
-   host said so or that it was given up with its host, by force. A host's silence frees nothing: the task may run on;
+   host said so or that it was given up with its host, by force. A host's silence frees nothing, since the task may run
+   on, unless the host is sure to have stopped it by then (homeport:stop-when-isolated);
  - those that wait take turns in the order of their arrival; an attempt that has to wait out its delay lets others by;
  - each failure leads to one new attempt, up to the number asked for; a stop on request, a time limit that was reached
    and an error that no other attempt can heal lead to none.
@@ -13,7 +14,7 @@ from typing import Final
 
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.standalone.failures import failure_of
-from controlplane.standalone.model import Action, Decision, HostView, Place, Retry, Settle, Snapshot, Stop, Wait
+from controlplane.standalone.model import Action, Decision, GiveUp, HostView, Place, Retry, Settle, Snapshot, Stop, Wait
 from controlplane.state.records import TaskOrder, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import START_TIMED_OUT, TIMED_OUT, WAIT_TIMED_OUT
@@ -73,10 +74,10 @@ def _limits(task: TaskRecord) -> Iterator[tuple[float, Stop]]:
             begin = task.created_at if order.not_before is None else order.not_before
             reason = WAIT_TIMED_OUT.format(limit_s=order.wait_timeout_s)
             yield begin + order.wait_timeout_s, Stop(task.id, reason, StopCode.USER_INITIATED)
-    elif order.running_at is not None:
+    elif task.running_at is not None:
         if order.timeout_s is not None:
             reason = TIMED_OUT.format(limit_s=order.timeout_s)
-            yield order.running_at + order.timeout_s, Stop(task.id, reason, StopCode.USER_INITIATED)
+            yield task.running_at + order.timeout_s, Stop(task.id, reason, StopCode.USER_INITIATED)
     elif order.start_timeout_s is not None and order.placed_at is not None:
         reason = START_TIMED_OUT.format(limit_s=order.start_timeout_s)
         yield order.placed_at + order.start_timeout_s, Stop(task.id, reason, StopCode.TASK_FAILED_TO_START)
@@ -115,12 +116,15 @@ def _after_the_end(task: TaskRecord) -> Action:
 def _replace_if_lost(task: TaskRecord, host: HostView) -> Sequence[Action]:
     """Make another attempt of a task whose host has been silent for too long. Without one left it is hoped for."""
     order = _order(task)
-    if task.instance_id is None or host.verdict is not HostVerdict.LOST or order.attempt > order.retries:
-        return []
-    if task.desired is DesiredStatus.STOPPED and (task.stop_code is None or failure_of(task) is None):
+    if task.instance_id is None or host.verdict is not HostVerdict.LOST:
         return []
     why = f"its host {host.name} has not been heard of for {order.lost_after_s} s"
-    return [Retry(task.id, why, retry_delay_s(order.attempt), avoid=True, lost=True)]
+    ended_well = task.desired is DesiredStatus.STOPPED and (task.stop_code is None or failure_of(task) is None)
+    if order.attempt <= order.retries and not ended_well:
+        return [Retry(task.id, why, retry_delay_s(order.attempt), avoid=True, lost=True)]
+    if order.exclusive and order.stop_when_isolated:
+        return [GiveUp(task.id, why)]
+    return []
 
 
 # ---------------------------------------------------------------- turns

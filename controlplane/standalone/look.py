@@ -17,9 +17,7 @@ Key = TaskId | tuple[str, str]
 
 def key_of(task: TaskRecord) -> Key:
     """Return what a task is looked at with: its group while it runs or waits in one, else alone."""
-    if task.order is None or not task.order.exclusive or task.status is TaskStatus.STOPPED:
-        return task.id
-    return task.cluster, task.order.exclusive
+    return task.exclusive_group or task.id
 
 
 def look_at(context: Context, key: Key, *, started_at: float) -> Snapshot | None:

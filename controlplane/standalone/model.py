@@ -9,7 +9,7 @@ from controlplane.state.records import TaskRecord
 from homeport.ids import TaskId
 from homeport.status import StopCode
 
-__all__ = ["Action", "Decision", "HostView", "Place", "Retry", "Settle", "Snapshot", "Stop", "Wait"]
+__all__ = ["Action", "Decision", "GiveUp", "HostView", "Place", "Retry", "Settle", "Snapshot", "Stop", "Wait"]
 
 
 class _Value(msgspec.Struct, frozen=True):
@@ -71,6 +71,13 @@ class Retry(_Value, frozen=True):
     lost: bool = False
 
 
+class GiveUp(_Value, frozen=True):
+    """A task's host is silent and has stopped it by itself (homeport:stop-when-isolated): its group is free."""
+
+    task_id: TaskId
+    why: str
+
+
 class Settle(_Value, frozen=True):
     """A task's end is taken into account, without another attempt. `why`: for its story; "" says nothing."""
 
@@ -78,7 +85,7 @@ class Settle(_Value, frozen=True):
     why: str = ""
 
 
-Action = Stop | Place | Wait | Retry | Settle
+Action = Stop | Place | Wait | Retry | GiveUp | Settle
 
 
 class Decision(_Value, frozen=True):

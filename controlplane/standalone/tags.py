@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 
 from controlplane.api.errors import ClientException
+from controlplane.services.isolation import MIN_LOST_AFTER_S
+from controlplane.services.timing import LOST_AFTER, STOP_WHEN_ISOLATED
 
 __all__ = [
     "ATTEMPT",
@@ -23,6 +25,7 @@ __all__ = [
     "RETRIES",
     "RETRY_OF",
     "START_TIMEOUT",
+    "STOP_WHEN_ISOLATED",
     "TIMEOUT",
     "WAIT_TIMEOUT",
     "ExclusivePolicy",
@@ -35,7 +38,6 @@ TIMEOUT: Final = "homeport:timeout"
 START_TIMEOUT: Final = "homeport:start-timeout"
 WAIT_TIMEOUT: Final = "homeport:wait-timeout"
 RETRIES: Final = "homeport:retries"
-LOST_AFTER: Final = "homeport:lost-after"
 EXCLUSIVE: Final = "homeport:exclusive"
 EXCLUSIVE_POLICY: Final = "homeport:exclusive-policy"
 #: Set by the control plane on a task that is another attempt.
@@ -71,6 +73,7 @@ class StandalonePolicy(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout_s: int | None = None
     retries: int = 0
     lost_after_s: int = _DEFAULT_LOST_AFTER_S
+    stop_when_isolated: bool = False
     exclusive: str = ""
     exclusive_policy: ExclusivePolicy = ExclusivePolicy.WAIT
 
@@ -88,6 +91,7 @@ def standalone_policy(tags: Mapping[str, str]) -> StandalonePolicy | None:
         wait_timeout_s=_duration_s(tags, WAIT_TIMEOUT),
         retries=_retries(tags),
         lost_after_s=_duration_s(tags, LOST_AFTER, *_LOST_AFTER_RANGE_S) or _DEFAULT_LOST_AFTER_S,
+        stop_when_isolated=_stop_when_isolated(tags),
         exclusive=_group_name(tags),
         exclusive_policy=_exclusive_policy(tags),
     )
@@ -118,6 +122,19 @@ def _retries(tags: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 2) or int(text) > MAX_RETRIES:
         raise ClientException(f"Tag {RETRIES} must be a number from 0 to {MAX_RETRIES}, but was '{text:.50}'.")
     return int(text)
+
+
+def _stop_when_isolated(tags: Mapping[str, str]) -> bool:
+    text = tags.get(STOP_WHEN_ISOLATED, "false")
+    if text not in ("true", "false"):
+        raise ClientException(f"Tag {STOP_WHEN_ISOLATED} must be true or false, but was '{text:.50}'.")
+    lost_after_s = _duration_s(tags, LOST_AFTER, *_LOST_AFTER_RANGE_S) or _DEFAULT_LOST_AFTER_S
+    if text == "true" and lost_after_s < MIN_LOST_AFTER_S:
+        raise ClientException(
+            f"Tag {STOP_WHEN_ISOLATED} needs a {LOST_AFTER} of at least {MIN_LOST_AFTER_S:.0f} seconds, since a host"
+            f" must notice that it is isolated and stop the task before then, but {LOST_AFTER} was {lost_after_s}."
+        )
+    return text == "true"
 
 
 def _group_name(tags: Mapping[str, str]) -> str:

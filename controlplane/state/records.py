@@ -169,6 +169,8 @@ class TaskOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     #: How often it is run again if it fails, and after how many seconds of its host's silence it counts as failed.
     retries: int = 0
     lost_after_s: int = 60
+    #: Its host stops it by itself when it has heard nothing of the control plane for so long that it counts as lost.
+    stop_when_isolated: bool = False
     #: The name of its concurrency group in the cluster; "" for none. One of the group runs at a time.
     exclusive: str = ""
     #: Its place in that group's order of arrival.
@@ -185,7 +187,6 @@ class TaskOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     #: What its story last said that it waits for.
     waits_for: str = ""
     placed_at: float | None = None
-    running_at: float | None = None
 
 
 class TaskRecord(Record, frozen=True):
@@ -260,6 +261,15 @@ class TaskRecord(Record, frozen=True):
             if state in states:
                 return state
         return HealthStatus.UNKNOWN
+
+    @property
+    def exclusive_group(self) -> tuple[str, str] | None:
+        """The concurrency group (cluster, name) that it runs in or waits for, until it is sure not to run."""
+        if self.order is None or not self.order.exclusive or self.status is TaskStatus.STOPPED:
+            return None
+        if self.lost_at is not None and self.order.stop_when_isolated:
+            return None  # its host, cut off, has stopped it
+        return self.cluster, self.order.exclusive
 
 
 class ActivationRecord(Record, frozen=True):

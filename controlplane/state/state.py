@@ -98,12 +98,6 @@ def _standalone(task: TaskRecord) -> bool | None:
     return True if order.retries or task.status is not TaskStatus.STOPPED else None
 
 
-def _exclusive(task: TaskRecord) -> tuple[str, str] | None:
-    if task.order is None or not task.order.exclusive or task.status is TaskStatus.STOPPED:
-        return None
-    return task.cluster, task.order.exclusive
-
-
 def _file_task(task: TaskRecord) -> _TaskIndexes:
     cluster, instance_id, its_phase = task.cluster, task.instance_id, phase(task)
     of_service = task.group.startswith(SERVICE_GROUP)
@@ -118,7 +112,7 @@ def _file_task(task: TaskRecord) -> _TaskIndexes:
         phase=its_phase,
         service=(cluster, task.group) if of_service and not task.settled else None,
         standalone=_standalone(task),
-        exclusive=_exclusive(task),
+        exclusive=task.exclusive_group,
         status_desired=(task.status, task.desired),
         cluster_phase_launch_type=(cluster, its_phase, task.launch_type),
         deployment_count=_deployment_count(task) if of_service else None,

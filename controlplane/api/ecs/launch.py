@@ -17,6 +17,7 @@ from controlplane.api.registry import CALLER
 from controlplane.context import Context
 from controlplane.scheduling.filters import FITNESS, SUITABILITY, first_refusal
 from controlplane.scheduling.model import Candidate, Demand, Refusal, candidate_of
+from controlplane.services.isolation import at_most_once
 from controlplane.standalone.tags import ExclusivePolicy
 from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskOrder, TaskRecord
 from controlplane.state.state import Transaction
@@ -48,7 +49,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_spec(context: Context, launch: Launch) -> TaskSpec:
     """Make the spec of one more task, under new ids. Raises ApiError if the definition or overrides can't be used."""
-    return build_spec(
+    spec = build_spec(
         launch.definition,
         launch.overrides,
         arns=context.arns,
@@ -57,6 +58,9 @@ def make_spec(context: Context, launch: Launch) -> TaskSpec:
         group=launch.group,
         container_ids=[new_uuid(context.random) for _ in launch.definition.document["containerDefinitions"]],
     )
+    if launch.order is not None and launch.order.stop_when_isolated:
+        return at_most_once(spec, launch.order.lost_after_s)
+    return spec
 
 
 def launch_on(

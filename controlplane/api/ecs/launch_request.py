@@ -71,6 +71,7 @@ def _order(request: Document, policy: StandalonePolicy | None, operation: str) -
         wait_timeout_s=policy.wait_timeout_s,
         retries=policy.retries,
         lost_after_s=policy.lost_after_s,
+        stop_when_isolated=policy.stop_when_isolated,
         exclusive=policy.exclusive,
     )
 
