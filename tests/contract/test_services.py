@@ -314,7 +314,7 @@ def test_counts_are_those_of_the_moment(ecs: Any, server: ApiServer) -> None:
     put_task(server, old, TaskStatus.PENDING)
     put_task(server, new)
     put_task(server, new, TaskStatus.PENDING, desired=DesiredStatus.PENDING)
-    put_task(server, new, TaskStatus.STOPPED, desired=DesiredStatus.STOPPED)
+    put_task(server, new, TaskStatus.STOPPED, desired=DesiredStatus.STOPPED, stopped_at=2.0)
     put_task(server, new, lost_at=1.0)
     found = describe(ecs)
     assert (found["desiredCount"], found["runningCount"], found["pendingCount"]) == (4, 3, 2)

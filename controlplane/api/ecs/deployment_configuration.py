@@ -22,8 +22,6 @@ _COMMON: Final[dict[str, Any]] = {
 _MOST_PERCENT: Final = 10_000
 #: A day, as for LINEAR and CANARY.
 _MOST_BAKE_MINUTES: Final = 1_440
-#: Two weeks.
-_MOST_PAUSE_MINUTES: Final = 20_160
 _NEEDS_TRAFFIC: Final = "shifts traffic at a load balancer, and Homeport drives none. Use ROLLING"
 #: Members that only the strategies refused here can have.
 _OF_OTHER_STRATEGIES: Final = ("linearConfiguration", "canaryConfiguration")
@@ -148,9 +146,3 @@ def _check_hooks(hooks: Sequence[Document]) -> None:
                 raise InvalidParameterException(
                     f"deploymentConfiguration.lifecycleHooks: PAUSE hooks cannot be configured at the {stage} stage."
                 )
-        minutes = (hook.get("timeoutConfiguration") or {}).get("timeoutInMinutes", 1)
-        if not 1 <= minutes <= _MOST_PAUSE_MINUTES:
-            raise InvalidParameterException(
-                f"deploymentConfiguration.lifecycleHooks: timeoutInMinutes must be between 1 and {_MOST_PAUSE_MINUTES},"
-                f" but was {minutes}."
-            )
