@@ -13,7 +13,7 @@ from controlplane.services.orders import demand_of_revision
 from controlplane.services.timing import timing_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
-from homeport.ids import InstanceId, new_hex_id
+from homeport.ids import InstanceId, TaskId, new_hex_id
 
 __all__ = ["look_at", "new_deployment_id", "suitable"]
 
@@ -26,10 +26,18 @@ def new_deployment_id(context: Context) -> str:
     return f"ecs-svc/{context.random.randrange(10**18, 10**19)}"
 
 
-def look_at(context: Context, service: ServiceRecord, *, started_at: float, blocked: Blocked | None) -> Snapshot:
+def look_at(
+    context: Context,
+    service: ServiceRecord,
+    *,
+    started_at: float,
+    blocked: Blocked | None,
+    moves: frozenset[TaskId] = frozenset(),
+) -> Snapshot:
     """Return what a decision about the service depends on, as things are in this turn.
 
     `started_at`: when this process began to listen; hosts not heard of since are given their time from then on.
+    `moves`: tasks that a rebalance wants elsewhere.
     """
     state = context.state
     timing = timing_of(service.tags)
@@ -56,6 +64,7 @@ def look_at(context: Context, service: ServiceRecord, *, started_at: float, bloc
         else frozenset(),
         rollback_to=_rollback_to(context, service, deployments),
         blocked=blocked,
+        moves=moves,
         task_sets=tuple(state.task_sets.where("service", service.id)) if service.controller == "EXTERNAL" else (),
         timing=timing,
         ids=FreshIds(deployment=new_deployment_id(context), arn=new_hex_id(context.random)),

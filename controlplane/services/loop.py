@@ -18,7 +18,7 @@ from controlplane.services.act import act
 from controlplane.services.decide import decide
 from controlplane.services.look import look_at
 from controlplane.services.model import Blocked
-from controlplane.services.timing import wants_rebalance
+from controlplane.services.rebalancing import Rebalancer, is_rebalanced
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import (
     SERVICE_GROUP,
@@ -70,6 +70,7 @@ class ServiceLoop:
         self._blocked: dict[str, Blocked] = {}
         self._hosts: dict[InstanceId, _Signature] = {}
         self._hosts_seen = 0
+        self._rebalancer = Rebalancer(context)
 
     async def run(self) -> None:
         """Reconcile until cancelled; what is decided is carried out in the same turn, so nothing is left half-done."""
@@ -130,7 +131,7 @@ class ServiceLoop:
             self._mark(
                 service.key
                 for service in state.services.where("cluster_status", (cluster, "ACTIVE"))
-                if service.scheduling_strategy == "DAEMON" or wants_rebalance(service.tags)
+                if service.scheduling_strategy == "DAEMON" or is_rebalanced(service)
             )
 
     def _is_news(self, instance_id: InstanceId, instance: InstanceRecord | None) -> bool:
@@ -195,14 +196,17 @@ class ServiceLoop:
             return
         began = perf_counter()
         before = self._blocked.pop(key, None)
-        snapshot = look_at(self._context, service, started_at=self._started_at, blocked=before)
+        moves = self._rebalancer.moves(
+            service, self._context.state.tasks.where("service", (service.cluster, service.group))
+        )
+        snapshot = look_at(self._context, service, started_at=self._started_at, blocked=before, moves=moves.named)
         decision = decide(snapshot, self._context.clock.now())
         blocked = act(self._context, snapshot, decision)
         if blocked is not None:
             self._blocked[key] = blocked
             if blocked != before:
                 self._dirty[key] = None
-        self._schedule(key, decision.wake_at)
+        self._schedule(key, min((at for at in (decision.wake_at, moves.wake_at) if at is not None), default=None))
         took = perf_counter() - began
         self._observe(took)
         self._pace(key, took)
@@ -227,6 +231,7 @@ class ServiceLoop:
     def _forget(self, key: str) -> None:
         for book in (self._due, self._not_before, self._looks, self._blocked):
             book.pop(key, None)
+        self._rebalancer.forget(key)
 
 
 def _services_on(state: State, instance_id: InstanceId) -> Iterator[str]:

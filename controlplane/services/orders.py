@@ -9,10 +9,12 @@ from controlplane.api.ecs.launch import Launch, make_spec
 from controlplane.api.ecs.placement import demand_of
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand
+from controlplane.services.isolation import at_most_once, stops_when_isolated
 from controlplane.services.task_tags import task_tags
+from controlplane.services.timing import timing_of
 from controlplane.state.records import TaskDefinitionRecord
 from controlplane.state.service_records import ServiceRecord
-from homeport.spec import Resources
+from homeport.spec import Resources, TaskSpec
 
 __all__ = ["Order", "demand_of_revision", "order_of"]
 
@@ -29,6 +31,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     demand: Demand
     #: ECS's capacityProviderStrategy; empty if there is none.
     strategy: Sequence[Document] = ()
+    #: Tasks stop by themselves in time to be replaced after this silence of their host; None: they run on.
+    at_most_once_after_s: float | None = None
+
+    def spec(self, context: Context) -> TaskSpec:
+        """Make the spec of one more task, under new ids. Raises ApiError if the definition can't be used."""
+        spec = make_spec(context, self.launch)
+        return spec if self.at_most_once_after_s is None else at_most_once(spec, self.at_most_once_after_s)
 
 
 def order_of(context: Context, service: ServiceRecord, started_by: str) -> Order | None:
@@ -79,7 +88,13 @@ def make_order(
         constraints=service.settings.get("placementConstraints") or (),
         strategy=service.settings.get("placementStrategy") or (),
     )
-    return Order(launch=launch, demand=demand, strategy=strategy)
+    isolated = stops_when_isolated(service.tags, definition.tags)
+    return Order(
+        launch=launch,
+        demand=demand,
+        strategy=strategy,
+        at_most_once_after_s=timing_of(service.tags).lost_after_s if isolated else None,
+    )
 
 
 def demand_of_revision(context: Context, service: ServiceRecord) -> Demand | None:

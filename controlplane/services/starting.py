@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.capacity_providers import provider_constraints
-from controlplane.api.ecs.launch import launch_on, make_spec
+from controlplane.api.ecs.launch import launch_on
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
 from controlplane.scheduling.filters import filters_of, first_refusal, would_fit_without
@@ -132,7 +132,7 @@ class Starter:
             order.launch,
             order.demand,
             instance,
-            make_spec(self._context, order.launch),
+            order.spec(self._context),
             why=why,
             capacity_provider=provider,
             wanted_at=action.wanted_at,

@@ -200,7 +200,7 @@ def test_health_and_the_end_of_tasks_go_into_the_deployments_time_budget(context
     do(context, service, start(context))
     (task,) = tasks(context)
     clock.time += 8
-    change(context, task, pull_started_at=clock.time - 8, pull_stopped_at=clock.time - 7, started_at=clock.time - 5)
+    change(context, task, pull_started_at=clock.time - 8, pull_stopped_at=clock.time - 7, running_at=clock.time - 5)
     do(context, service, MarkHealthy(task_id=task.id, at=clock.time))
     deployment = context.state.deployments.get(DEPLOYMENT)
     assert deployment is not None
@@ -280,3 +280,14 @@ def test_a_definition_that_is_gone_is_told_instead_of_failing(context: Context) 
             transaction.delete(definition)
     assert do(context, service, start(context)) is not None
     assert "does not exist any more" in said(context)[-1]
+
+
+def test_tasks_that_may_run_only_once_are_told_when_to_stop_by_themselves(context: Context) -> None:
+    hosts(context, "a")
+    service = put_service(
+        context, WEB, tags={"homeport:stop-when-isolated": "true", "homeport:lost-after": "120"}, name="once"
+    )
+    do(context, service, start(context))
+    (task,) = tasks(context)
+    assert task.spec.isolation_stop_s is not None
+    assert task.spec.isolation_stop_s < 120
