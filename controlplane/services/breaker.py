@@ -14,7 +14,7 @@ from controlplane.services.deployments import begin_deployment
 from controlplane.services.draft import Draft
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
 
-__all__ = ["BREAKER", "NO_CANDIDATE", "fail", "judge_failures", "judge_requests"]
+__all__ = ["BREAKER", "NO_CANDIDATE", "fail", "judge_failures", "judge_requests", "rolled_back"]
 
 BREAKER: Final = "ECS deployment circuit breaker: "
 TASKS_FAILED: Final = "tasks failed to start."
@@ -113,6 +113,7 @@ def fail(draft: Draft, deployment: DeploymentRecord, *, reason: str, why: str, r
         status_reason=why,
         updated_at=draft.now,
         retry_at=None,
+        hooks=tuple(replace(h, status="FAILED") if h.status == "AWAITING_ACTION" else h for h in deployment.hooks),
         stopped_at=None if begins else draft.now,
         finished_at=None if begins else draft.now,
         rollback_at=draft.now if begins else None,

@@ -2,37 +2,39 @@
 
 from msgspec.structs import replace
 
-from controlplane.services import census
+from controlplane.services import census, hooks
 from controlplane.services.bounds import share_up
 from controlplane.services.breaker import rolled_back
 from controlplane.services.draft import Draft
 from controlplane.services.slots import Slots
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
 
-__all__ = ["STEADY", "conclude"]
+__all__ = ["STEADY", "conclude", "drop_replaced"]
 
 STEADY = "has reached a steady state."
 
 
-def conclude(draft: Draft, slots: Slots, deployment: DeploymentRecord, *, held: bool) -> None:
-    """Complete the PRIMARY deployment if it is, note a steady state, drop what is replaced.
-
-    `held`: a lifecycle hook is still to be passed.
-    """
+def conclude(draft: Draft, slots: Slots, primary: str) -> None:
+    """Complete the PRIMARY deployment if it is, note a steady state, drop what is replaced."""
+    deployment = draft.deployments[primary]
     live = [task for task in draft.tasks.values() if not census.is_stopped(task) and not census.is_lost(task)]
     healthy = sum(draft.healthy(task) and task.started_by == deployment.id for task in live)
     others = any(task.started_by != deployment.id for task in live)
     settled = not slots.gaps and not slots.outdated and healthy == len(live) == slots.desired
     in_progress = deployment.rollout is RolloutState.IN_PROGRESS
-    if in_progress and not held and (settled or _early(draft, slots.desired, healthy, others=others)):
-        deployment = _complete(draft, deployment)
-    deployment = draft.deployments[deployment.id]
+    if in_progress and (settled or _early(draft, slots.desired, healthy, others=others)):
+        # `any` asks the gates in turn, and the next only when the one before is open.
+        if not any(hooks.hook_holds(draft, primary, gate) for gate in hooks.GATES):
+            _complete(draft, draft.deployments[primary])
+        elif draft.service.deployments[0] != primary:
+            return
+    deployment = draft.deployments[primary]
     steady = settled and deployment.rollout is RolloutState.COMPLETED
     if steady != deployment.steady:
         draft.put(replace(deployment, steady=steady))
         if steady:
             draft.say(STEADY)
-    _drop_replaced(draft, deployment)
+    drop_replaced(draft, deployment)
 
 
 def _early(draft: Draft, desired: int, healthy: int, *, others: bool) -> bool:
@@ -43,7 +45,7 @@ def _early(draft: Draft, desired: int, healthy: int, *, others: bool) -> bool:
     return criteria.get("sourceServiceRevisionCleanup") == "DEFERRED" or not others
 
 
-def _complete(draft: Draft, deployment: DeploymentRecord) -> DeploymentRecord:
+def _complete(draft: Draft, deployment: DeploymentRecord) -> None:
     completed = replace(
         deployment,
         rollout=RolloutState.COMPLETED,
@@ -58,10 +60,9 @@ def _complete(draft: Draft, deployment: DeploymentRecord) -> DeploymentRecord:
     draft.say(f"(deployment {deployment.id}) deployment completed.")
     if deployment.rollback_of:
         rolled_back(draft, completed)
-    return completed
 
 
-def _drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
+def drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
     """Take the old deployments that have no task left (but lost ones) off the service.
 
     One whose rollback is under way stays, since its record is to tell how that ends.

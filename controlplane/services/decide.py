@@ -1,19 +1,24 @@
 """The service reconciler's decision: pure, from a snapshot of one service to what should be done now.
 
 The order within a decision: what has become of tasks (ends, health, hosts that went or came), what that means for the
-PRIMARY deployment (failed? rolled back?), what should be in the service's places, and whether all is done.
-Deciding again on the result of acting decides nothing (invariant 8).
+PRIMARY deployment (failed? rolled back? held by a hook?), what should be in the service's places, and whether all is
+done. Deciding again on the result of acting decides nothing (invariant 8).
 """
 
-from controlplane.services import census
+from msgspec.structs import replace
+
+from controlplane.services import census, hooks
 from controlplane.services.breaker import judge_failures, judge_requests
-from controlplane.services.completion import conclude
+from controlplane.services.completion import conclude, drop_replaced
+from controlplane.services.daemon import daemon_places, daemon_slots
+from controlplane.services.deletion import close_down
 from controlplane.services.draft import Draft
 from controlplane.services.model import Decision, Snapshot
 from controlplane.services.presence import follow_hosts, give_up_outdated
 from controlplane.services.rollout import Leave, roll
 from controlplane.services.settling import mark_healthy, settle_ended
-from controlplane.services.slots import Slots, replica_slots
+from controlplane.services.slots import Slots, confine_failed, replica_slots
+from controlplane.services.task_sets import computed_count, reconcile_task_sets
 from controlplane.state.service_records import DeploymentRecord, RolloutState
 
 __all__ = ["decide"]
@@ -22,33 +27,76 @@ __all__ = ["decide"]
 def decide(snapshot: Snapshot, now: float) -> Decision:
     """Return what to do about one service. `now`: epoch seconds."""
     draft = Draft(snapshot, now)
-    settle_ended(draft, {d.id: draft.service.desired_count for d in snapshot.deployments})
+    slots = {d.id: snapshot.service.desired_count for d in snapshot.deployments}
+    settle_ended(draft, slots | {s.id: computed_count(snapshot.service, s) for s in snapshot.task_sets})
     follow_hosts(draft)
+    if snapshot.service.status != "ACTIVE":
+        close_down(draft)
+        return draft.decision()
     mark_healthy(draft)
     primary = draft.primary
-    if primary is not None:
-        _reconcile(draft, primary)
+    if snapshot.service.controller == "EXTERNAL":
+        reconcile_task_sets(draft)
+    elif primary is not None:
+        _reconcile(draft, primary.id)
     return draft.decision()
 
 
-def _reconcile(draft: Draft, primary: DeploymentRecord) -> None:
+def _reconcile(draft: Draft, primary: str) -> None:
     """Bring the service to what its PRIMARY deployment says."""
-    if primary.rollout is RolloutState.IN_PROGRESS:
-        healthy = sum(draft.healthy(task) and task.started_by == primary.id for task in draft.tasks.values())
-        ended = judge_requests(draft, primary) or judge_failures(draft, primary, waiting=False, healthy=healthy)
-        if ended and draft.primary is not draft.deployments[primary.id]:
-            return
-        primary = draft.deployments[primary.id]
+    if draft.service.scheduling_strategy == "DAEMON":
+        desired = len(daemon_places(draft))
+        if desired != draft.service.desired_count:
+            draft.put_service(replace(draft.service, desired_count=desired))
+    if draft.deployments[primary].rollout is RolloutState.IN_PROGRESS:
+        _judge(draft, draft.deployments[primary])
     slots = _slots(draft, primary)
-    draft.wake(primary.retry_at)
-    failed = primary.rollout is RolloutState.FAILED
-    roll(draft, slots, Leave(start=not failed and (primary.retry_at or 0.0) <= draft.now, failed=failed))
-    if not failed:
-        conclude(draft, slots, draft.deployments[primary.id], held=False)
-        if draft.deployments[primary.id].rollout is RolloutState.COMPLETED:
-            give_up_outdated(draft, primary.id)
+    leave = _leave(draft, slots, draft.deployments[primary])
+    if draft.service.deployments[0] != primary:
+        # A rollback has begun: what is to become of its tasks depends on what only a new snapshot shows.
+        return
+    roll(draft, slots, leave)
+    if leave.failed:
+        drop_replaced(draft, draft.deployments[primary])
+        return
+    conclude(draft, slots, primary)
+    if draft.deployments[primary].rollout is RolloutState.COMPLETED:
+        give_up_outdated(draft, primary)
 
 
-def _slots(draft: Draft, primary: DeploymentRecord) -> Slots:
-    tasks = (task for task in draft.tasks.values() if not census.is_stopped(task))
-    return replica_slots(draft, owner=primary.id, desired=draft.service.desired_count, tasks=tasks)
+def _judge(draft: Draft, deployment: DeploymentRecord) -> None:
+    """End the deployment if anything says that it should."""
+    healthy = sum(draft.healthy(task) and task.started_by == deployment.id for task in draft.tasks.values())
+    if not judge_requests(draft, deployment):
+        judge_failures(draft, deployment, waiting=hooks.waiting(deployment), healthy=healthy)
+
+
+def _slots(draft: Draft, primary: str) -> Slots:
+    if draft.service.scheduling_strategy == "DAEMON":
+        slots = daemon_slots(draft, owner=primary)
+    else:
+        tasks = draft.select(lambda task: not census.is_stopped(task))
+        slots = replica_slots(draft, owner=primary, desired=draft.service.desired_count, tasks=tasks)
+    if draft.deployments[primary].rollout is RolloutState.FAILED:
+        confine_failed(draft, slots)
+    return slots
+
+
+def _leave(draft: Draft, slots: Slots, deployment: DeploymentRecord) -> Leave:
+    """Return what the deployment may do now, by its state, its backoff and its hooks."""
+    if deployment.rollout is RolloutState.FAILED:
+        return Leave(start=False, retire=False, failed=True)
+    start = retire = True
+    if deployment.rollout is RolloutState.IN_PROGRESS:
+        start = not hooks.hook_holds(draft, deployment.id, hooks.BEFORE_STARTING)
+        retire = start
+        if start and hooks.configured(draft, deployment, hooks.BEFORE_RETIRING):
+            scaled_up = not slots.gaps and not slots.prepared and all(map(draft.healthy, slots.kept))
+            retire = scaled_up and not hooks.hook_holds(draft, deployment.id, hooks.BEFORE_RETIRING)
+    draft.wake(deployment.retry_at)
+    failed = draft.deployments[deployment.id].rollout is RolloutState.FAILED
+    return Leave(
+        start=start and not failed and (deployment.retry_at or 0.0) <= draft.now,
+        retire=retire and not failed,
+        failed=failed,
+    )

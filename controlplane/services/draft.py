@@ -14,6 +14,7 @@ from controlplane.services import census
 from controlplane.services.model import (
     Action,
     Decision,
+    DropTaskSet,
     Host,
     Lose,
     MarkHealthy,
@@ -147,9 +148,10 @@ class Draft:
         """Give a service event."""
         self._actions.append(Say(message=message))
 
-    def note(self, action: Action) -> None:
-        """Add an action that changes nothing of what is seen here."""
-        self._actions.append(action)
+    def drop_task_set(self, task_set: TaskSetRecord) -> None:
+        """A deleted task set is gone."""
+        del self.task_sets[task_set.id]
+        self._actions.append(DropTaskSet(task_set_id=task_set.id))
 
     def put(self, deployment: DeploymentRecord) -> None:
         """The deployment as it is from now on."""

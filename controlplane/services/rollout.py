@@ -251,7 +251,7 @@ class _Rollout:
                 self._stop_sick(task)
             elif self._draft.healthy(task) or self._draft.protected(task):
                 continue
-            elif flaw is Flaw.REVISION and self._leave.retire and not self._leave.failed:
+            elif flaw is Flaw.REVISION and self._leave.retire:
                 self._stop_within(task, self._scaling, 0)
             elif flaw is Flaw.DRAINING:
                 self._stop_within(task, reasons.DRAINING, 0)
@@ -292,8 +292,10 @@ class _Rollout:
                 # A drain goes on within the bounds though the hosts left have no room for successors, as in ECS.
                 floor = self._slots.bounds.lower if stuck else self._slots.desired
                 self._stop_within(task, reasons.DRAINING, floor)
-            elif flaw is Flaw.MOVE or (self._leave.retire and not self._leave.failed):
-                self._stop_within(task, self._scaling, self._slots.desired)
+            elif flaw is Flaw.MOVE or self._leave.retire:
+                # Beside its successor on the same host a DAEMON's task is one too many, however others are.
+                floor = self._slots.bounds.lower if self._slots.one_per_host else self._slots.desired
+                self._stop_within(task, self._scaling, floor)
 
     def _retire_sick(self, task: TaskRecord, gaps: bool) -> None:
         """Stop a task that was healthy once when its successor is healthy; where none can start, one by one."""

@@ -19,7 +19,7 @@ from controlplane.services.draft import Draft
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
 
-__all__ = ["Flaw", "Gap", "Slots", "flaw_of", "replica_slots", "run_longest"]
+__all__ = ["Flaw", "Gap", "Slots", "confine_failed", "flaw_of", "replica_slots", "run_longest"]
 
 
 class Flaw(Enum):
@@ -103,6 +103,17 @@ def replica_slots(draft: Draft, *, owner: str, desired: int, tasks: Iterable[Tas
     in_preparation = sum(task.started_by == owner for task in slots.prepared)
     slots.gaps = [Gap()] * max(0, desired - len(slots.kept) - in_preparation)
     return slots
+
+
+def confine_failed(draft: Draft, slots: Slots) -> None:
+    """Take what is beyond the desired count of the old revisions of a failed deployment as surplus.
+
+    Nothing of theirs is replaced any more, but a service that is scaled in is scaled in.
+    """
+    old = [task for task, flaw in slots.outdated if flaw is Flaw.REVISION and census.is_live(task)]
+    slots.surplus = slots.surplus + _scale_in(draft, old, max(0, len(old) - slots.desired))
+    gone = {task.id for task in slots.surplus}
+    slots.outdated = [(task, flaw) for task, flaw in slots.outdated if task.id not in gone]
 
 
 def _scale_in(draft: Draft, kept: list[TaskRecord], over: int) -> list[TaskRecord]:

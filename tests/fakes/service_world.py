@@ -251,9 +251,9 @@ class World:
         """Let each agent take one step with each of its tasks. Return whether anything has changed."""
         changed = False
         for task in list(self.tasks.values()):
-            if task.status is not TaskStatus.STOPPED and task.instance_id is not None:
-                if self.machines[task.instance_id].silent_since is None:
-                    changed |= self.step(task)
+            connected = task.instance_id and self.machines[task.instance_id].silent_since is None
+            if connected and task.status is not TaskStatus.STOPPED:
+                changed |= self.step(task)
         return changed
 
     def step(self, task: TaskRecord) -> bool:
@@ -308,7 +308,8 @@ class World:
                 self._release(self.tasks[action.task_id])
             case Settle():
                 task = self.tasks[action.task_id]
-                assert task.status is TaskStatus.STOPPED and not task.settled, "settled wrongly"
+                assert task.status is TaskStatus.STOPPED, "settled before its end"
+                assert not task.settled, "settled twice"
                 self.settled[task.id] += 1
                 self.tasks[task.id] = replace(task, settled=True)
             case MarkHealthy():
