@@ -29,7 +29,7 @@ from controlplane.fleet.activations import new_activation
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport import __version__
 
-__all__ = ["MAX_JOINS", "MAX_PAGE"]
+__all__ = ["MAX_JOINS", "MAX_PAGE", "SERVICE", "Paged", "Request", "parse"]
 
 SERVICE: Final = "homeport"
 #: Items in one page of DescribeNodes and FindTasks.
@@ -39,26 +39,28 @@ MAX_JOINS: Final = 1000
 _MAX_EXPIRY_S: Final = 30 * 86400
 _DEFAULT_EXPIRY_S: Final = 86400
 
-R = TypeVar("R", bound="_Request")
+R = TypeVar("R", bound="Request")
 
 
-class _Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of all requests. Unknown members are dropped, as AWS does."""
 
 
-class _Paged(_Request, frozen=True):
+class Paged(Request, frozen=True):
+    """Base of the requests that are answered in pages."""
+
     max_results: int | None = None
     next_token: str | None = None
 
 
-class _DescribeNodes(_Paged, frozen=True):
+class _DescribeNodes(Paged, frozen=True):
     cluster: str | None = None
     node: str | None = None
     #: Also hosts that were deregistered.
     inactive: bool = False
 
 
-class _FindTasks(_Paged, frozen=True):
+class _FindTasks(Paged, frozen=True):
     prefix: str | None = None
     cluster: str | None = None
     node: str | None = None
@@ -66,18 +68,19 @@ class _FindTasks(_Paged, frozen=True):
     stopped: bool = False
 
 
-class _DescribeStory(_Request, frozen=True):
+class _DescribeStory(Request, frozen=True):
     task: str
 
 
-class _JoinCommand(_Request, frozen=True):
+class _JoinCommand(Request, frozen=True):
     cluster: str | None = None
     count: int = 1
     expires_in_s: float = _DEFAULT_EXPIRY_S
     description: str = ""
 
 
-def _parse(document: Document, kind: type[R]) -> R:
+def parse(document: Document, kind: type[R]) -> R:
+    """Return a request as `kind` has it. Raises InvalidParameterException."""
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
@@ -129,7 +132,7 @@ def describe_nodes(context: Context, document: Document) -> Document:
 
     `node` is the beginning of an id, or a whole host name.
     """
-    request = _parse(document, _DescribeNodes)
+    request = parse(document, _DescribeNodes)
     table, after = context.state.instances, pagination.after(document)
     if request.cluster is None:
         found = table.page(None, None, after=after)
@@ -155,7 +158,7 @@ def _is_named(instance: InstanceRecord, name: str | None) -> bool:
 @operation(SERVICE, "JoinCommand")
 def join_command(context: Context, document: Document) -> Document:
     """Make an activation and answer with the command that joins `count` hosts with it."""
-    request = _parse(document, _JoinCommand)
+    request = parse(document, _JoinCommand)
     if not 1 <= request.count <= MAX_JOINS:
         raise InvalidParameterException(f"count must be between 1 and {MAX_JOINS}, but was {request.count}.")
     if not 60 <= request.expires_in_s <= _MAX_EXPIRY_S:
@@ -197,7 +200,7 @@ def join_command(context: Context, document: Document) -> Document:
 @operation(SERVICE, "FindTasks")
 async def find_tasks(context: Context, document: Document) -> Document:
     """Answer with tasks: those a `prefix` may mean (live or archived), or a page of a cluster's or a host's."""
-    request = _parse(document, _FindTasks)
+    request = parse(document, _FindTasks)
     if request.prefix is not None:
         matches = await matching_tasks(context, request.prefix)
         return {"tasks": [task_view(context, task, archived=archived) for task, archived in matches]}
@@ -228,7 +231,7 @@ def _instance(context: Context, reference: str) -> InstanceRecord:
 @operation(SERVICE, "DescribeStory")
 async def describe_story(context: Context, document: Document) -> Document:
     """Answer with a task and the lines of its story, oldest first."""
-    request = _parse(document, _DescribeStory)
+    request = parse(document, _DescribeStory)
     matches = await matching_tasks(context, request.task)
     task = only([task for task, _ in matches], request.task)
     # What is told at this moment may not be durable yet, and the journal reads only what is.

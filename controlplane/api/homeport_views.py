@@ -11,10 +11,10 @@ from homeport.protocol import ContainerReport
 from homeport.status import ContainerStatus
 from homeport.story import StoryLine
 
-__all__ = ["node_view", "story_line_view", "task_view"]
+__all__ = ["host_name", "node_view", "story_line_view", "task_view"]
 
 
-def _host_name(context: Context, task: TaskRecord) -> str | None:
+def host_name(context: Context, task: TaskRecord) -> str | None:
     """Return the name of the host a task is on; None if it has none, or the host is forgotten."""
     instance = None if task.instance_id is None else context.state.instances.get(task.instance_id)
     return None if instance is None else instance.facts.hostname
@@ -34,7 +34,7 @@ def task_view(context: Context, task: TaskRecord, *, archived: bool = False) -> 
         "desiredStatus": task.desired.name,
         "health": task.health.value,
         "node": task.instance_id,
-        "hostname": _host_name(context, task),
+        "hostname": host_name(context, task),
         "createdAt": task.created_at,
         "startedAt": task.started_at,
         "stoppedAt": task.stopped_at,

@@ -35,6 +35,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.ecs.task_sets",
     "controlplane.api.ecs.tasks",
     "controlplane.api.homeport_service",
+    "controlplane.api.homeport_services",
     "controlplane.api.in_passing",
     "controlplane.api.ssm",
     "controlplane.api.sts",

@@ -25,12 +25,12 @@ __all__ = ["Rollouts"]
 class Rollouts:
     """One service and its deployments: the first a minute after `began_at`, a whole second; each other one later."""
 
-    def __init__(self, server: ApiServer, name: str = "web", **members: Any) -> None:
+    def __init__(self, server: ApiServer, name: str = "web", *, cluster: str = "default", **members: Any) -> None:
         self.server = server
         self.began_at = float(round(server.clock.now()) - 3600)
         self.service = ServiceRecord(
             id=new_hex_id(server.context.random),
-            cluster="default",
+            cluster=cluster,
             name=name,
             created_at=self.began_at,
             **{"desired_count": 2, "deployment_configuration": {"maximumPercent": 200}, **members},
@@ -109,10 +109,9 @@ class Rollouts:
             spec=TaskSpec(task_arn=arn, cluster="default", family="web", revision=1, containers=(container,)),
             launch_type="EC2",
             status=status,
-            instance_id=InstanceId("1" * 32),
             group=self.service.group,
             started_by=started_by,
-            **{"created_at": self.began_at, **members},
+            **{"created_at": self.began_at, "instance_id": InstanceId("1" * 32), **members},
         )
         self.put(task)
         return task

@@ -137,8 +137,10 @@ def test_the_circuit_breaker_is_shown_with_its_count_and_threshold(ecs: Any, rol
     }
     done = rollouts.deploy("SUCCESSFUL")
     assert described(ecs, rollouts, done)["deploymentCircuitBreaker"]["status"] == "MONITORING_COMPLETE"
-    failed = rollouts.deploy("ROLLBACK_SUCCESSFUL", rollout=RolloutState.FAILED, breaker_failures=4)
-    assert described(ecs, rollouts, failed)["deploymentCircuitBreaker"]["status"] == "TRIGGERED"
+    reasons = {"ECS deployment circuit breaker: tasks failed to start.": "TRIGGERED", "Stopped.": "MONITORING_COMPLETE"}
+    for reason, status in reasons.items():
+        failed = rollouts.deploy("ROLLBACK_SUCCESSFUL", rollout=RolloutState.FAILED, rollout_reason=reason)
+        assert described(ecs, rollouts, failed)["deploymentCircuitBreaker"]["status"] == status
 
 
 def test_a_rollback_is_shown_with_its_reason_and_the_revision_it_went_back_to(ecs: Any, rollouts: Rollouts) -> None:

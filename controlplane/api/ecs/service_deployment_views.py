@@ -6,6 +6,7 @@ from controlplane.api.ecs.lookup import find_task_definition
 from controlplane.api.ecs.service_arns import revision_arn, service_deployment_arn, split_key
 from controlplane.context import Context
 from controlplane.services.bounds import Breaker, breaker_of
+from controlplane.services.breaker import BREAKER
 from controlplane.state.service_records import (
     DeploymentRecord,
     RevisionRecord,
@@ -140,7 +141,7 @@ def _circuit_breaker(service: ServiceRecord | None, deployment: DeploymentRecord
 def _monitoring(deployment: DeploymentRecord, breaker: Breaker) -> str:
     if not breaker.enabled:
         return "DISABLED"
-    if deployment.rollout is RolloutState.FAILED and deployment.breaker_failures >= breaker.threshold:
+    if deployment.rollout is RolloutState.FAILED and deployment.rollout_reason.startswith(BREAKER):
         return "TRIGGERED"
     return "MONITORING" if deployment.finished_at is None else "MONITORING_COMPLETE"
 
