@@ -1,8 +1,9 @@
 """The loop over all services: looks at those that something has happened to, decides, acts.
 
 Nothing is polled. A service is looked at when a task, its own records or one of its hosts have changed, or when a
-moment has come that its last decision named. What happens within one event-loop turn makes one look. A look at a big
-service takes time; so that a burst of reports doesn't cost one look each, the next one waits as long as the last took.
+moment has come that its last decision named. What happens within one event-loop turn makes one look. A look costs as
+much as the service has tasks; so that a burst of reports doesn't cost one look each, the next look at a big service
+waits for about as long as a look takes.
 """
 
 import asyncio
@@ -35,8 +36,8 @@ __all__ = ["ServiceLoop"]
 
 _log: Final = structlog.get_logger(__name__)
 
-#: The longest the next look at a service waits, however long the last one took.
-_MAX_PAUSE_S: Final = 0.5
+#: Seconds that the next look waits for each task of the service: a look at 5,000 takes some 50 ms.
+_PAUSE_PER_TASK_S: Final = 1e-5
 #: A decision that leads to another at once, again and again, is a bug; the service is then left alone for a while.
 _MAX_LOOKS_AT_ONCE: Final = 50
 _CALM_DOWN_S: Final = 1.0
@@ -64,7 +65,7 @@ class ServiceLoop:
         #: (monotonic seconds, service), and the entry of each service that counts.
         self._timers: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
-        #: Before when a service isn't looked at again (monotonic seconds).
+        #: Before when a service isn't looked at again, by the event loop's time.
         self._not_before: dict[str, float] = {}
         self._looks: dict[str, int] = {}
         self._blocked: dict[str, Blocked] = {}
@@ -159,7 +160,8 @@ class ServiceLoop:
             self._wake.clear()
             self._take_hosts()
             self._take_timers(clock.monotonic())
-            ready = [key for key in self._dirty if self._not_before.get(key, 0.0) <= clock.monotonic()]
+            now = asyncio.get_running_loop().time()
+            ready = [key for key in self._dirty if self._not_before.get(key, 0.0) <= now]
             if not ready:
                 self._looks.clear()
                 await self._wait()
@@ -172,12 +174,12 @@ class ServiceLoop:
 
     async def _wait(self) -> None:
         """Wait until something happens or the next moment has come."""
-        moments = [self._not_before[key] for key in self._dirty]
+        now = asyncio.get_running_loop().time()
+        waits = [self._not_before[key] - now for key in self._dirty]
         if self._timers:
-            moments.append(self._timers[0][0])
-        now = self._context.clock.monotonic()
+            waits.append(self._timers[0][0] - self._context.clock.monotonic())
         try:
-            async with asyncio.timeout(max(0.0, min(moments) - now) if moments else None):
+            async with asyncio.timeout(max(0.0, min(waits)) if waits else None):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -207,17 +209,16 @@ class ServiceLoop:
             if blocked != before:
                 self._dirty[key] = None
         self._schedule(key, min((at for at in (decision.wake_at, moves.wake_at) if at is not None), default=None))
-        took = perf_counter() - began
-        self._observe(took)
-        self._pace(key, took)
+        self._observe(perf_counter() - began)
+        self._pace(key, len(snapshot.tasks))
 
-    def _pace(self, key: str, took: float) -> None:
+    def _pace(self, key: str, tasks: int) -> None:
         looks = self._looks[key] = self._looks.get(key, 0) + 1
-        pause = min(took, _MAX_PAUSE_S)
+        pause = tasks * _PAUSE_PER_TASK_S
         if looks > _MAX_LOOKS_AT_ONCE:
             _log.error("a service finds no rest", service=key, looks=looks)
             pause = _CALM_DOWN_S
-        self._not_before[key] = self._context.clock.monotonic() + pause
+        self._not_before[key] = asyncio.get_running_loop().time() + pause
 
     def _schedule(self, key: str, wake_at: float | None) -> None:
         if wake_at is None:

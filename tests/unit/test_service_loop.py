@@ -1,0 +1,245 @@
+"""The loop: what happens to a service's tasks, hosts and records is followed at once, and times are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from controlplane.context import Context
+from controlplane.fleet.reports import apply_report
+from controlplane.services.loop import ServiceLoop
+from controlplane.state.presence import Presence
+from controlplane.state.records import TaskRecord
+from controlplane.state.validate import validate
+from homeport.ids import InstanceId
+from homeport.protocol import TaskReport
+from homeport.spec import Resources
+from homeport.status import DesiredStatus, StopCode, TaskStatus
+from tests.fakes.clock import ManualClock
+from tests.fakes.records import a_context, a_task, an_instance, put
+from tests.fakes.services import put_service
+
+WEB = {"name": "web", "image": "busybox", "memory": 64, "cpu": 100}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def context(clock: ManualClock) -> Context:
+    return a_context(clock)
+
+
+@pytest.fixture
+async def loop(context: Context) -> AsyncIterator[ServiceLoop]:
+    async with running(context) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running(context: Context) -> AsyncIterator[ServiceLoop]:
+    made = ServiceLoop(context)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(made.run())
+        yield made
+        task.cancel()
+
+
+def connect(context: Context, name: str, *, connected: bool = True) -> None:
+    now = context.clock.now()
+    presence = Presence(connected=connected, since=now, last_seen_at=now, heard_out=connected)
+    context.state.presence.put(InstanceId(name), presence)
+
+
+def add_host(context: Context, name: str, **members: Any) -> None:
+    put(context, an_instance(name, **members))
+    connect(context, name)
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not check():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+
+
+async def settle() -> None:
+    """Let everything that can happen now happen."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+def wanted(context: Context) -> list[TaskRecord]:
+    return [task for task in context.state.tasks if task.desired is not DesiredStatus.STOPPED and task.lost_at is None]
+
+
+def report(context: Context, task: TaskRecord, status: TaskStatus, **members: Any) -> None:
+    assert task.instance_id is not None
+    now = context.clock.now()
+    times = {"started_at": now} if status is TaskStatus.RUNNING else {}
+    apply_report(
+        context,
+        task.instance_id,
+        TaskReport(task_id=task.id, seq=task.reported_seq + 1, status=status, **{**times, **members}),
+    )
+
+
+def report_all(context: Context, status: TaskStatus) -> None:
+    for task in wanted(context):
+        report(context, task, status)
+
+
+async def move(clock: ManualClock, loop: ServiceLoop, seconds: float) -> None:
+    clock.time += seconds
+    loop.wake()
+    await settle()
+
+
+async def test_a_new_service_gets_its_tasks_and_a_dead_one_is_replaced_without_any_time_passing(
+    context: Context, loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=3)
+    await until(lambda: len(wanted(context)) == 3)
+    report_all(context, TaskStatus.RUNNING)
+    dead = wanted(context)[0]
+    report(context, dead, TaskStatus.STOPPED, stop_code=StopCode.ESSENTIAL_CONTAINER_EXITED, stopped_reason="exited")
+    await until(lambda: len(wanted(context)) == 3)
+    assert dead.id not in {task.id for task in wanted(context)}
+    validate(context.state)
+
+
+async def test_at_rest_nothing_is_written_or_looked_at(context: Context, clock: ManualClock, loop: ServiceLoop) -> None:
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=2)
+    await until(lambda: len(wanted(context)) == 2)
+    report_all(context, TaskStatus.RUNNING)
+    await settle()
+    await move(clock, loop, 10)
+    (event,) = [e.message for e in context.state.events if "steady state" in e.message]
+    assert event == "(service web) has reached a steady state."
+    before = context.state.revision
+    await move(clock, loop, 3600)
+    assert context.state.revision == before
+
+
+async def test_tasks_that_found_no_room_start_when_a_host_joins(context: Context, loop: ServiceLoop) -> None:
+    put_service(context, WEB, desired_count=2)
+    await settle()
+    assert wanted(context) == []
+    assert "unable to place" in next(iter(context.state.events)).message
+    add_host(context, "late")
+    await until(lambda: len(wanted(context)) == 2)
+
+
+async def test_a_service_waits_for_the_room_that_others_leave(context: Context, loop: ServiceLoop) -> None:
+    add_host(context, "a", memory=64)
+    other = a_task("other", instance_id=InstanceId("a"), resources=Resources(memory_mib=64), group="family:x")
+    put(context, other)
+    put_service(context, WEB, desired_count=1)
+    await settle()
+    assert [task.id for task in wanted(context)] == ["other"]
+    report(context, other, TaskStatus.STOPPED)
+    await until(lambda: [task.group for task in wanted(context)] == ["service:web"])
+
+
+async def test_a_silent_hosts_tasks_are_replaced_after_lost_after_and_not_before(
+    context: Context, clock: ManualClock, loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=1, tags={"homeport:lost-after": "30"})
+    await until(lambda: len(wanted(context)) == 1)
+    report_all(context, TaskStatus.RUNNING)
+    (first,) = wanted(context)
+    connect(context, "a", connected=False)
+    add_host(context, "b")
+    await move(clock, loop, 29)
+    assert [task.id for task in wanted(context)] == [first.id]
+    await move(clock, loop, 1)
+    (second,) = wanted(context)
+    assert second.instance_id == "b"
+    lost = context.state.tasks.get(first.id)
+    assert lost is not None
+    assert (lost.status, lost.desired) == (TaskStatus.RUNNING, DesiredStatus.RUNNING)  # it may run, and may return
+
+
+async def test_a_host_that_returns_keeps_what_has_run_longest_once_it_has_told_everything(
+    context: Context, clock: ManualClock, loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=1, tags={"homeport:lost-after": "30"})
+    await until(lambda: len(wanted(context)) == 1)
+    report_all(context, TaskStatus.RUNNING)
+    await move(clock, loop, 10)
+    (first,) = wanted(context)
+    connect(context, "a", connected=False)
+    add_host(context, "b")
+    await move(clock, loop, 30)
+    report_all(context, TaskStatus.RUNNING)
+    await move(clock, loop, 10)
+    now = clock.time
+    context.state.presence.put(InstanceId("a"), Presence(connected=True, since=now, last_seen_at=now, heard_out=False))
+    await settle()
+    assert [task.instance_id for task in wanted(context)] == ["b"]
+    connect(context, "a")
+    await until(lambda: [task.id for task in wanted(context)] == [first.id])
+
+
+async def test_after_a_restart_silence_counts_from_the_restart(context: Context, clock: ManualClock) -> None:
+    put(context, an_instance("a"), an_instance("b"))
+    connect(context, "a")
+    async with running(context) as loop:
+        put_service(context, WEB, desired_count=1, tags={"homeport:lost-after": "30"})
+        await until(lambda: len(wanted(context)) == 1)
+        report_all(context, TaskStatus.RUNNING)
+        await move(clock, loop, 10)
+    (first,) = wanted(context)
+    context.state.presence.forget(InstanceId("a"))
+    clock.time += 1000
+    async with running(context) as loop:
+        connect(context, "b")
+        await move(clock, loop, 29)
+        assert [task.id for task in wanted(context)] == [first.id]
+        await move(clock, loop, 1)
+        assert [task.instance_id for task in wanted(context)] == ["b"]
+
+
+async def test_a_daemon_follows_hosts(context: Context, loop: ServiceLoop) -> None:
+    add_host(context, "a")
+    put_service(
+        context,
+        WEB,
+        scheduling_strategy="DAEMON",
+        desired_count=0,
+        deployment_configuration={"minimumHealthyPercent": 0, "maximumPercent": 100},
+    )
+    await until(lambda: [task.instance_id for task in wanted(context)] == ["a"])
+    add_host(context, "b")
+    await until(lambda: sorted(task.instance_id or "" for task in wanted(context)) == ["a", "b"])
+    put(context, an_instance("a", status="DRAINING"))
+    await until(lambda: [task.instance_id for task in wanted(context)] == ["b"])
+    await until(lambda: service_count(context) == 1)
+
+
+def service_count(context: Context) -> int:
+    service = context.state.services.get("default/web")
+    return -1 if service is None else service.desired_count
+
+
+async def test_many_reports_make_few_looks(context: Context, clock: ManualClock) -> None:
+    looks: list[float] = []
+    add_host(context, "a", cpu=10**6, memory=10**6)
+    service_loop = ServiceLoop(context, observe=looks.append)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(service_loop.run())
+        put_service(context, WEB, desired_count=500)
+        await until(lambda: len(wanted(context)) == 500)
+        await settle()
+        looks.clear()
+        report_all(context, TaskStatus.RUNNING)
+        await settle()
+        assert 1 <= len(looks) <= 3
+        task.cancel()
