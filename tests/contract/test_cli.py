@@ -2,64 +2,21 @@
 
 import configparser
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
-from homeport.cli.group import cli
-from homeport.datadir import ControlPlaneDir, CredentialsFile, EndpointFile
+from homeport.datadir import ControlPlaneDir, EndpointFile
 from homeport.protocol import ContainerReport
 from homeport.status import ContainerStatus, TaskStatus
+from tests.contract.commandline import Homeport
 from tests.contract.definitions import register
 from tests.contract.fleet import Fleet
 from tests.contract.server import ACCESS_KEY_ID, ACCOUNT, REGION, SECRET, ApiServer
 
-Homeport = Callable[..., Result]
-
 NODE_COLUMNS = ["NODE", "HOST", "STATUS", "CONNECTED", "TASKS", "CPU", "MEMORY", "DOCKER", "HEALTH", "SINCE"]
-
-
-@pytest.fixture
-def data_dir(server: ApiServer, tmp_path: Path) -> Path:
-    """The files that the server's control plane would have written."""
-    paths = ControlPlaneDir(tmp_path / "data")
-    paths.root.mkdir(parents=True)
-    endpoint = EndpointFile(
-        local_url=server.url,
-        network_url=None,
-        region=REGION,
-        account=ACCOUNT,
-        ca_bundle=None,
-        ca_hash=None,
-        pid=1,
-    )
-    paths.endpoint.write_bytes(msgspec.json.encode(endpoint))
-    key = CredentialsFile(access_key_id=ACCESS_KEY_ID, secret_access_key=SECRET)
-    paths.credentials.write_bytes(msgspec.json.encode(key))
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def homeport(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homeport:
-    """Run the command line against the server, in a home directory of its own."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws" / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws" / "credentials"))
-    monkeypatch.setenv("HOMEPORT_DATA_DIR", str(data_dir))
-
-    def run(*arguments: str, code: int = 0, environment: dict[str, str | None] | None = None) -> Result:
-        result = CliRunner().invoke(cli, arguments, env=environment, prog_name="homeport")
-        assert result.exit_code == code, f"{result.exit_code}\n{result.output}"
-        assert "Traceback" not in result.output
-        return result
-
-    return run
 
 
 @pytest.fixture
