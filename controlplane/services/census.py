@@ -22,6 +22,7 @@ __all__ = [
     "is_stopped",
     "looks_healthy",
     "occupies",
+    "running_since",
 ]
 
 
@@ -69,6 +70,11 @@ def is_ready(task: TaskRecord) -> bool:
 def has_check(task: TaskRecord) -> bool:
     """Some essential container has a health check."""
     return any(container.essential and container.health_check for container in task.spec.containers)
+
+
+def running_since(task: TaskRecord) -> float:
+    """When it began to run, by the control plane's clock where that is known; before that, when it was made."""
+    return task.running_at or task.started_at or task.created_at
 
 
 def looks_healthy(task: TaskRecord) -> bool:

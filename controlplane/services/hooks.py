@@ -36,7 +36,7 @@ _DEFAULT_TIMEOUT_MIN: Final = 1440
 
 def waiting(deployment: DeploymentRecord) -> bool:
     """Whether a hook holds the deployment: its progress deadline doesn't run meanwhile."""
-    return any(hook.status == "AWAITING_ACTION" for hook in deployment.hooks)
+    return any(deployment.lifecycle_stage in gate for gate in GATES)
 
 
 def configured(draft: Draft, deployment: DeploymentRecord, gate: tuple[str, ...]) -> bool:

@@ -265,11 +265,8 @@ class _Rollout:
         """Stop a task that has taken too long to become healthy, or to be prepared."""
         if task.healthy_at is not None or self._draft.host(task).verdict is not HostVerdict.CONNECTED:
             return
-        since = task.created_at
-        deployment = self._draft.deployments.get(self._slots.owner)
-        if task.replaces and deployment is not None:
-            # It may have been waiting for its place for as long as others took to become healthy.
-            since = max(since, deployment.progressed_at)
+        # A prepared task waits for its place for as long as others take; that time isn't its own.
+        since = max(task.created_at, task.released_at or 0.0)
         deadline_s = self._draft.timing.progress_deadline_s
         self._draft.wake(since + deadline_s)
         if self._draft.now >= since + deadline_s:

@@ -78,7 +78,7 @@ def flaw_of(draft: Draft, task: TaskRecord, owner: str) -> Flaw | None:
 
 def run_longest(task: TaskRecord) -> tuple[float, str]:
     """Sort key: the task that has been running longest first."""
-    return (task.started_at or task.created_at, task.id)
+    return (census.running_since(task), task.id)
 
 
 def replica_slots(draft: Draft, *, owner: str, desired: int, tasks: Iterable[TaskRecord]) -> Slots:

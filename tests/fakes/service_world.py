@@ -37,7 +37,13 @@ from controlplane.services.model import (
     Timing,
 )
 from controlplane.state.records import TaskRecord
-from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord, TaskSetRecord
+from controlplane.state.service_records import (
+    DeploymentRecord,
+    RevisionRecord,
+    RolloutState,
+    ServiceRecord,
+    TaskSetRecord,
+)
 from homeport import reasons
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import ContainerReport
@@ -170,6 +176,10 @@ class World:
         """The PRIMARY deployment."""
         return self.deployments[self.service.deployments[0]]
 
+    def rollout(self) -> RolloutState:
+        """Return how far the PRIMARY deployment is."""
+        return self.primary.rollout
+
     def live(self, deployment: str | None = None) -> list[TaskRecord]:
         """Return the tasks that are meant to run and not lost or stopped."""
         return [
@@ -277,7 +287,9 @@ class World:
                 return False
             health = HealthStatus.UNKNOWN if behaviour.check else None
             running = self._report(ContainerStatus.RUNNING, health)
-            self.tasks[task.id] = replace(task, status=TaskStatus.RUNNING, started_at=self.now, containers=(running,))
+            self.tasks[task.id] = replace(
+                task, status=TaskStatus.RUNNING, started_at=self.now, running_at=self.now, containers=(running,)
+            )
             return True
         if behaviour.kind == "crashes":
             self.kill(task.id)
@@ -378,7 +390,7 @@ class World:
         assert task.desired is DesiredStatus.PENDING, "released twice"
         assert task.instance_id is not None
         if self._room(task.instance_id, self.behaviours[self._revision(task)]):
-            self.tasks[task.id] = replace(task, desired=DesiredStatus.RUNNING)
+            self.tasks[task.id] = replace(task, desired=DesiredStatus.RUNNING, released_at=self.now)
         else:
             self.tasks[task.id] = replace(task, desired=DesiredStatus.STOPPED, stopped_reason="no room")
 
