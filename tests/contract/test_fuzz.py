@@ -13,6 +13,7 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.services import load_handlers, load_services
 from tests.contract.definitions import FULL_CONTAINER, register
 from tests.contract.fleet import Fleet
+from tests.contract.fuzz_services import right_service_requests
 from tests.contract.server import Answer, ApiServer, problems_with_answer
 
 #: For each operation.
@@ -24,6 +25,9 @@ DEPTH: Final = 7
 READING: Final = ("Describe", "List", "Get", "Discover")
 #: Where other tests register and report, these would leave nothing to try the rest on.
 LAST: Final = ("DeregisterContainerInstance", "DeleteCluster", "DeleteTaskDefinitions", "DeregisterTaskDefinition")
+
+#: What these ask for is never there.
+REFUSING: Final = ("GetQueueUrl", "ListServicesByNamespace")
 
 #: Texts that one rule or other has an opinion on.
 TEXTS: Final = [
@@ -75,8 +79,11 @@ class World:
         override = {"name": "web", "command": ["x"], "environment": [{"name": "A", "value": "1"}], "memory": 32}
         launch = {"taskDefinition": "web:1", "overrides": {"containerOverrides": [override]}}
         tagged = {"resourceArn": task}
+        of_services, names = right_service_requests(server, ecs)
+        self.names += names
         #: Operation -> a request that is served.
         self.right: dict[str, dict[str, Any]] = {
+            **of_services,
             "CreateCluster": {"clusterName": "other"},
             "UpdateCluster": {"cluster": "default"},
             "UpdateClusterSettings": {"cluster": "default", "settings": []},
@@ -170,7 +177,7 @@ def test_requests_near_to_right_ones(server: ApiServer) -> None:
     load_handlers(services)
     world = World(server)
     operations = served(services.all)
-    assert len(operations) > 35
+    assert len(operations) > 55
     for service, operation in operations:
         _fuzz(server, world, service, operation)
 
@@ -185,7 +192,7 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
         return server.post(f"{service.target_prefix}.{operation}", body, service=service.signing_name)
 
     right = send(world.right.get(operation, {}))
-    assert right.status == 200 or operation == "GetQueueUrl", f"the right request is refused: {right.json}"
+    assert right.status == 200 or operation in REFUSING, f"the right request is refused: {right.json}"
 
     @settings(
         max_examples=EXAMPLES,
