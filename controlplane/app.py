@@ -33,6 +33,7 @@ from controlplane.installation import first_access_key, resolve_identity
 from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
+from controlplane.schedules import loop as schedules
 from controlplane.services.loop import ServiceLoop
 from controlplane.standalone import loop as standalone
 from controlplane.state.state import load_state
@@ -101,6 +102,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
                 retention.run(context, retention.Retention(stopped_task_s=config.stopped_task_retention_s))
             )
             loops.create_task(standalone.run(context))
+            loops.create_task(schedules.run(context))
             loops.create_task(watchdog(state.durable))
             _announce(paths, endpoints, context)
             await asyncio.Event().wait()

@@ -97,6 +97,22 @@ class ArnFactory(NamedTuple):
         """`task-set/CLUSTER/SERVICE/ID`, with an id of the form `ecs-svc/DIGITS`."""
         return self._ecs(f"task-set/{cluster}/{service}/{task_set_id}")
 
+    def schedule(self, group: str, name: str) -> str:
+        """EventBridge Scheduler's `schedule/GROUP/NAME`."""
+        return f"arn:aws:scheduler:{self.region}:{self.account}:schedule/{group}/{name}"
+
+    def schedule_group(self, name: str) -> str:
+        """EventBridge Scheduler's `schedule-group/NAME`."""
+        return f"arn:aws:scheduler:{self.region}:{self.account}:schedule-group/{name}"
+
+    def rule(self, name: str) -> str:
+        """EventBridge's `rule/NAME`, on the default event bus."""
+        return f"arn:aws:events:{self.region}:{self.account}:rule/{name}"
+
+    def event_bus(self, name: str) -> str:
+        """EventBridge's `event-bus/NAME`."""
+        return f"arn:aws:events:{self.region}:{self.account}:event-bus/{name}"
+
     def root(self) -> str:
         """The account's own identity, as STS GetCallerIdentity gives it."""
         return f"arn:aws:iam::{self.account}:root"

@@ -17,7 +17,15 @@ from zoneinfo import ZoneInfo
 from controlplane.schedules.cron import Cron, parse_cron
 from controlplane.state.schedule_records import Timetable
 
-__all__ = ["Expression", "fires_at", "first_rate", "next_due", "parse_expression", "parse_zone", "upcoming"]
+__all__ = [
+    "Expression",
+    "due_times",
+    "fires_at",
+    "next_due",
+    "parse_expression",
+    "parse_zone",
+    "upcoming",
+]
 
 _FORM: Final = re.compile(r"(?P<kind>cron|rate|at)\((?P<inside>.*)\)", re.DOTALL)
 _RATE: Final = re.compile(r"(?P<value>[1-9]\d{0,8})\s+(?P<unit>minute|hour|day)(?P<plural>s?)")
@@ -62,20 +70,14 @@ def parse_zone(name: str) -> ZoneInfo:
         raise ValueError(f"'{name:.50}' is not the name of a time zone") from error
 
 
-def first_rate(text: str, now: float) -> float:
-    """Return when a rate is counted from if its first time is one period after `now`, as EventBridge rules have it."""
-    expression = parse_expression(text)
-    return now + expression if isinstance(expression, int) else now
-
-
 def next_due(timetable: Timetable, after: float) -> float | None:
     """Return the first due time after `after` (epoch seconds, as all times here); None if there is none."""
-    return next(_due_times(timetable, after), None)
+    return next(due_times(timetable, after), None)
 
 
 def upcoming(timetable: Timetable, after: float, count: int) -> list[float]:
     """Return the next `count` due times after `after`."""
-    return list(islice(_due_times(timetable, after), count))
+    return list(islice(due_times(timetable, after), count))
 
 
 def fires_at(timetable: Timetable, key: str, due: float) -> float:
@@ -89,7 +91,8 @@ def fires_at(timetable: Timetable, key: str, due: float) -> float:
     return due + timetable.window_s * int.from_bytes(digest[:4]) / 2**32
 
 
-def _due_times(timetable: Timetable, after: float) -> Iterator[float]:
+def due_times(timetable: Timetable, after: float) -> Iterator[float]:
+    """Yield the due times after `after`, ascending. Without end, but for at(...), an end date, or named years."""
     expression, zone = parse_expression(timetable.expression), parse_zone(timetable.timezone)
     if isinstance(expression, datetime):
         due = expression.replace(tzinfo=zone).timestamp()

@@ -167,7 +167,7 @@ def test_whatever_comes_is_read_or_refused(label: str, query: list[tuple[str, st
     try:
         document = CODEC.parse(body, INPUT, parts([*query, ("Count", label), ("Since", label)], Name=label))
     except ApiError as error:
-        assert error.code == "SerializationException"
+        outcome = error.code == "SerializationException"
     else:
-        assert isinstance(document, dict)
-        assert document["Name"] == label
+        outcome = isinstance(document, dict) and document["Name"] == label
+    assert outcome
