@@ -25,6 +25,11 @@ IN_A_CLUSTER: Final[dict[str, dict[str, Any]]] = {
     "put_attributes": {"attributes": [{"name": "a", "targetId": "x"}]},
     "delete_attributes": {"attributes": [{"name": "a", "targetId": "x"}]},
     "list_attributes": {"targetType": "container-instance"},
+    "create_service": {"serviceName": "x", "taskDefinition": "web", "desiredCount": 1},
+    "update_service": {"service": "x", "desiredCount": 1},
+    "delete_service": {"service": "x"},
+    "describe_services": {"services": ["x"]},
+    "list_services": {},
 }
 #: Listing operation -> what it needs, and the most it gives in one page.
 LISTS: Final[dict[str, tuple[dict[str, Any], int]]] = {
@@ -35,6 +40,7 @@ LISTS: Final[dict[str, tuple[dict[str, Any], int]]] = {
     "list_container_instances": ({}, 100),
     "list_attributes": ({"targetType": "container-instance"}, 100),
     "list_account_settings": ({"effectiveSettings": True}, 10),
+    "list_services": ({}, 100),
 }
 
 
@@ -80,11 +86,13 @@ def test_lists_take_1_to_their_most_and_only_their_own_tokens(ecs: Any, operatio
 
 def test_failures_are_always_there(ecs: Any, task: dict[str, Any]) -> None:
     host = task["containerInstanceArn"]
+    ecs.create_service(cluster="blue", serviceName="web", taskDefinition="web", desiredCount=0)
     calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         (ecs.run_task, {"cluster": "blue", "taskDefinition": "web"}),
         (ecs.start_task, {"cluster": "blue", "taskDefinition": "web", "containerInstances": [host]}),
         (ecs.describe_tasks, {"cluster": "blue", "tasks": [task["taskArn"]]}),
         (ecs.describe_clusters, {}),
+        (ecs.describe_services, {"cluster": "blue", "services": ["web"]}),
         (ecs.describe_container_instances, {"cluster": "blue", "containerInstances": [host]}),
         (ecs.update_container_instances_state, {"cluster": "blue", "containerInstances": [host], "status": "ACTIVE"}),
     ]

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus, TaskSetRecord
+from homeport.ids import TaskId
 from homeport.status import TaskStatus
 from tests.contract.definitions import register
 from tests.contract.refusals import refused
@@ -273,3 +274,24 @@ def test_an_external_service_shows_what_its_primary_task_set_runs(ecs: Any, serv
     found = describe(ecs)
     assert (found["taskDefinition"], found["launchType"]) == (web, "EXTERNAL")
     assert found["taskSets"][0]["status"] == "PRIMARY"
+
+
+# ---------------------------------------------------------------- who did it
+
+
+def test_the_history_says_who_asked_for_what(ecs: Any, server: ApiServer) -> None:
+    create(ecs)
+    register(ecs)
+    update(ecs, taskDefinition="web", desiredCount=5, deploymentConfiguration={"maximumPercent": 150})
+    update(ecs, placementStrategy=[{"type": "random"}], enableExecuteCommand=True, forceNewDeployment=True)
+    update(ecs, desiredCount=5)
+    ecs.delete_service(service="web", force=True)
+    service = server.context.state.services.get("default/web")
+    assert service is not None
+    by = "by AKIAHOMEPORTTEST0001"
+    assert [line.message for line in server.thread.call(lambda: server.journal.story(TaskId(service.id)))] == [
+        f"CreateService {by}: REPLICA, desiredCount 2, web:1",
+        f"UpdateService {by}: desiredCount 2 -> 5, taskDefinition web:1 -> web:2, maximumPercent 200 -> 150",
+        f"UpdateService {by}: enableExecuteCommand unset -> True, placementStrategy, forceNewDeployment",
+        f"DeleteService {by}: desiredCount was 5",
+    ]

@@ -15,6 +15,7 @@ from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.residents import check_references
 from controlplane.api.ecs.service_lookup import find_service, require_service, service_reference_arn
 from controlplane.api.ecs.service_request import Terms, check_create, check_update, terms_of
+from controlplane.api.ecs.service_story import changes_of, tell
 from controlplane.api.ecs.service_views import primary_revision, service_launch_type, service_view
 from controlplane.api.ecs.tasks import TOKEN_LIFETIME_S
 from controlplane.api.ecs.views import failure
@@ -70,6 +71,7 @@ def create_service(context: Context, request: Document) -> Document:
         if terms.controller == "ECS":
             service = _deploy(context, transaction, service, terms, now)
         transaction.put(service)
+        tell(context, transaction, service, "CreateService", f"{terms.scheduling_strategy}, {_size(terms)}")
         if token:
             transaction.put(_idempotency(service, request, token, now))
     return {"service": service_view(context, service, tags=True)}
@@ -88,11 +90,14 @@ def update_service(context: Context, request: Document) -> Document:
     before = terms_of(service, primary_revision(context, service) if service.controller == "ECS" else None)
     after = check_update(context, request, cluster, service, before)
     changed = (after.task_definition, after.document) != (before.task_definition, before.document)
+    forced = bool(request.get("forceNewDeployment"))
     with context.state.transaction() as transaction:
         service = _with(service, after)
-        if changed or request.get("forceNewDeployment"):
+        if changed or forced:
             service = _deploy(context, transaction, service, after, context.clock.now())
         transaction.put(service)
+        if what := changes_of(before, after, forced=forced):
+            tell(context, transaction, service, "UpdateService", what)
     return {"service": service_view(context, service, tags=False)}
 
 
@@ -113,10 +118,11 @@ def delete_service(context: Context, request: Document) -> Document:
             raise InvalidParameterException("The service cannot be stopped while it is scaled above 0.")
         if any(s.status == "ACTIVE" for s in context.state.task_sets.where("service", service.id)):
             raise InvalidParameterException("The service cannot be stopped while deployments are active.")
-    service = replace(service, status="DRAINING", desired_count=0, deleted_at=context.clock.now())
+    draining = replace(service, status="DRAINING", desired_count=0, deleted_at=context.clock.now())
     with context.state.transaction() as transaction:
-        transaction.put(service)
-    return {"service": service_view(context, service, tags=False)}
+        transaction.put(draining)
+        tell(context, transaction, service, "DeleteService", f"desiredCount was {service.desired_count}")
+    return {"service": service_view(context, draining, tags=False)}
 
 
 @operation("ecs", "DescribeServices")
@@ -163,6 +169,12 @@ def list_services_by_namespace(_: Context, request: Document) -> Document:
 
 
 # ---------------------------------------------------------------- writing
+
+
+def _size(terms: Terms) -> str:
+    """What a new service is, for its history."""
+    count = "one task per host" if terms.scheduling_strategy == "DAEMON" else f"desiredCount {terms.desired_count}"
+    return f"{count}, {terms.task_definition or 'by task sets'}"
 
 
 def _with(service: ServiceRecord, terms: Terms) -> ServiceRecord:
