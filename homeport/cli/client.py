@@ -47,6 +47,7 @@ _NOT_FOUND_CODES: Final = frozenset(
         "TaskNotFoundException",
         "ContainerInstanceNotFoundException",
         "ResourceNotFoundException",
+        "ServiceNotFoundException",
     }
 )
 _KEY_CODES: Final = frozenset(

@@ -5,13 +5,18 @@ import click
 from homeport import __version__
 from homeport.cli.addnode import add_node
 from homeport.cli.backup import backup, restore
+from homeport.cli.deployment import deploy, deployment, rollback
 from homeport.cli.drain import drain
 from homeport.cli.env import env
+from homeport.cli.explain import explain
 from homeport.cli.login import login
 from homeport.cli.logs import logs
 from homeport.cli.nodes import nodes
+from homeport.cli.plan import plan
 from homeport.cli.ps import ps
 from homeport.cli.run import run
+from homeport.cli.schedules import schedule, schedules
+from homeport.cli.services import scale, service, services
 from homeport.cli.status import status
 from homeport.cli.stop import stop
 from homeport.cli.story import story
@@ -33,5 +38,13 @@ def cli() -> None:
     """
 
 
-for _command in (up, env, login, status, nodes, add_node, drain, ps, run, stop, logs, story, backup, restore, version):
+for _command in (
+    *(up, env, login, status),
+    *(nodes, add_node, drain),
+    *(run, ps, stop, logs, story),
+    *(explain, plan),
+    *(services, service, scale, deploy, deployment, rollback),
+    *(schedules, schedule),
+    *(backup, restore, version),
+):
     cli.add_command(_command)
