@@ -38,6 +38,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.homeport_drain",
     "controlplane.api.homeport_explain",
     "controlplane.api.homeport_plan",
+    "controlplane.api.homeport_schedules",
     "controlplane.api.homeport_service",
     "controlplane.api.homeport_services",
     "controlplane.api.in_passing",
