@@ -19,6 +19,7 @@ from bench.containers import restart_after_death, start_twenty
 from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
+from bench.scheduler import scheduler
 from bench.services import services
 from tests.e2e.harness import Installation, installation
 from tests.engine.busybox import import_image
@@ -62,6 +63,7 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "api": _api,
     "journal": _journal,
     "fleet": _fleet,
+    "scheduler": scheduler,
 }
 
 
