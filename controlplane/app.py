@@ -94,7 +94,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         routes = [*_routes(context, front_door, hub, paths), *metrics.routes(state)]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
-            loops.create_task(ServiceLoop(context).run())
+            loops.create_task(ServiceLoop(context, observe=metrics.services.observe_look).run())
             loops.create_task(metrics.run(state))
             loops.create_task(authority.keep_renewed())
             loops.create_task(journal.run_retention())

@@ -21,6 +21,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from controlplane.service_metrics import ServiceCollector, ServiceMetrics
 from controlplane.state.records import TaskRecord
 from controlplane.state.state import State
 from controlplane.state.watch import WatchOverflow
@@ -174,6 +175,8 @@ class ControlPlaneMetrics:
         self._reports = CounterMetric(
             "homeport_agent_reports_applied", "Reports of agents that changed a task.", registry=registry
         )
+        #: Those of services, a part of these; the service scheduler tells it of its looks.
+        self.services = ServiceMetrics(registry)
 
     # ------------------------------------------------------------ what others tell
 
@@ -211,9 +214,10 @@ class ControlPlaneMetrics:
     def attach(self, state: State) -> None:
         """Render this state's contents from now on."""
         self.registry.register(StateCollector(state))
+        self.registry.register(ServiceCollector(state))
 
     async def run(self, state: State) -> None:
-        """Count what happens to tasks, from the state's commits, until cancelled."""
+        """Count what happens to tasks and services, from the state's commits, until cancelled."""
         while True:
             with state.snapshot_and_watch() as watch:
                 try:
@@ -224,8 +228,9 @@ class ControlPlaneMetrics:
                     continue  # what was missed isn't counted; the overflow itself is
 
     def observe_changes(self, commit: Commit, now: float) -> None:
-        """Count the task changes of one commit. `now`: epoch seconds."""
+        """Count the changes of one commit. `now`: epoch seconds."""
         for change in commit.changes:
+            self.services.observe_change(change)
             if isinstance(change.new, TaskRecord):
                 self._observe_task(change.old if isinstance(change.old, TaskRecord) else None, change.new, now)
 

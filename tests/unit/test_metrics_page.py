@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from agent.metrics import AgentMetrics, metrics_app
 from agent.usage import ContainerUsage
 from controlplane.metrics import ControlPlaneMetrics
+from controlplane.state.service_records import ServiceRecord
 from controlplane.state.state import State
 from homeport.clock import SystemClock
 from homeport.status import HealthStatus
@@ -25,6 +26,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def control_plane() -> web.Application:
     state = State(MemoryJournal())
+    service = ServiceRecord(id="1" * 32, cluster="default", name="web", created_at=1.0)
+    with state.transaction() as transaction:
+        transaction.put(service)
     metrics = ControlPlaneMetrics(SystemClock())
     metrics.attach(state)
     metrics.expect_requests([("ecs", "RunTask")])
@@ -72,7 +76,7 @@ async def test_the_page_lists_every_metric() -> None:
 async def test_the_expressions_on_the_page_are_of_metrics_that_exist() -> None:
     page = PAGE.read_text()
     listed = set(re.findall(r"^\| `(homeport_\w+)`", page, re.MULTILINE))
-    listed |= {f"{name}_bucket" for name in listed}
+    listed |= {f"{name}_{series}" for name in listed for series in ("bucket", "count")}
     used = set(re.findall(r"\bhomeport_\w+", page.partition("## What to be woken for")[2].partition("## Control")[0]))
     assert used
     assert used <= listed
