@@ -97,7 +97,7 @@ def test_what_begins_a_deployment(ecs: Any, members: dict[str, Any]) -> None:
         {"enableExecuteCommand": True},
         {"enableECSManagedTags": True},
         {"propagateTags": "SERVICE"},
-        {"availabilityZoneRebalancing": "DISABLED"},
+        {"availabilityZoneRebalancing": "ENABLED"},
         {"capacityProviderStrategy": []},
         {"deploymentController": {"type": "ECS"}},
         {"loadBalancers": [], "serviceRegistries": [], "volumeConfigurations": [], "vpcLatticeConfigurations": []},
@@ -119,6 +119,31 @@ def test_an_update_of_nothing_writes_nothing(ecs: Any, server: ApiServer) -> Non
     create(ecs, placementStrategy=[{"type": "random"}])
     with server.unchanged():
         update(ecs, taskDefinition="web", desiredCount=2, placementStrategy=[{"type": "random"}])
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"launchType": "FARGATE", "platformVersion": "LATEST"},
+        {"capacityProviderStrategy": FARGATE},
+        {"schedulingStrategy": "DAEMON", "desiredCount": None},
+        {"deploymentController": {"type": "EXTERNAL"}, "taskDefinition": None},
+    ],
+)
+def test_what_is_described_is_accepted_again_and_changes_nothing(
+    ecs: Any, server: ApiServer, members: dict[str, Any]
+) -> None:
+    create(ecs, **members)
+    described = describe(ecs)
+    takes = ecs.meta.service_model.operation_model("UpdateService").input_shape.members
+    again = {name: value for name, value in described.items() if name in takes}
+    if "DAEMON" in members.values():
+        del again["desiredCount"]
+    assert len(again) > 9
+    before = ids(described)
+    assert ids(update(ecs, **again)) == before
+    assert describe(ecs) == described
 
 
 def test_every_deployment_has_a_revision_of_its_own(ecs: Any, server: ApiServer) -> None:

@@ -89,7 +89,7 @@ def test_a_new_service_shows_everything_that_clients_read(ecs: Any, web: str) ->
         "enableECSManagedTags": False,
         "enableExecuteCommand": False,
         "propagateTags": "NONE",
-        "availabilityZoneRebalancing": "ENABLED",
+        "availabilityZoneRebalancing": "DISABLED",
         "resourceManagementType": "CUSTOMER",
         "tags": [],
     }
@@ -108,7 +108,7 @@ def test_what_is_given_is_kept_and_shown(ecs: Any) -> None:
                 "thresholdConfiguration": {"type": "COUNT", "value": 3},
             },
             "strategy": "ROLLING",
-            "bakeTimeInMinutes": 1,
+            "bakeTimeInMinutes": 0,
             "alarms": {"alarmNames": [], "rollback": False, "enable": False},
             "earlySuccessCriteria": {
                 "enable": True,
@@ -130,7 +130,7 @@ def test_what_is_given_is_kept_and_shown(ecs: Any) -> None:
         "enableExecuteCommand": True,
         "propagateTags": "SERVICE",
         "platformVersion": "LATEST",
-        "availabilityZoneRebalancing": "DISABLED",
+        "availabilityZoneRebalancing": "ENABLED",
         "tags": [{"key": "team", "value": "a"}],
     }
     created = create(ecs, role="ecsServiceRole", **given)
@@ -236,6 +236,9 @@ def test_a_client_token_returns_the_service_even_after_it_was_updated(ecs: Any, 
         assert create(ecs, clientToken="once")["desiredCount"] == 5
         assert refused(lambda: create(ecs, clientToken="once", desiredCount=7))[0] == "InvalidParameterException"
         assert refused(lambda: create(ecs))[1] == "Creation of service was not idempotent."
+        # Nor is it good for a service of another name.
+        other = refused(lambda: create(ecs, clientToken="once", serviceName="other"))
+        assert other == ("InvalidParameterException", "Creation of service was not idempotent.")
 
 
 def test_a_client_token_of_a_service_that_is_gone_makes_a_new_one(ecs: Any, server: ApiServer) -> None:
@@ -245,6 +248,12 @@ def test_a_client_token_of_a_service_that_is_gone_makes_a_new_one(ecs: Any, serv
     second = create(ecs, clientToken="once")
     assert second["deployments"][0]["id"] != first["deployments"][0]["id"]
     assert create(ecs, clientToken="once") == second
+
+
+def test_a_client_token_is_answered_even_if_the_request_could_not_be_served_any_more(ecs: Any, web: str) -> None:
+    first = create(ecs, clientToken="once")
+    ecs.deregister_task_definition(taskDefinition=web)
+    assert create(ecs, clientToken="once") == first
 
 
 def test_a_client_token_is_forgotten_after_a_day(ecs: Any, server: ApiServer) -> None:

@@ -20,8 +20,6 @@ _COMMON: Final[dict[str, Any]] = {
 }
 #: ECS gives no upper limit; beyond this a number can only be a mistake.
 _MOST_PERCENT: Final = 10_000
-#: A day, as for LINEAR and CANARY.
-_MOST_BAKE_MINUTES: Final = 1_440
 _NEEDS_TRAFFIC: Final = "shifts traffic at a load balancer, and Homeport drives none. Use ROLLING"
 #: Members that only the strategies refused here can have.
 _OF_OTHER_STRATEGIES: Final = ("linearConfiguration", "canaryConfiguration")
@@ -106,9 +104,11 @@ def _check_alarms(alarms: Document) -> None:
 
 
 def _check_bake_time(minutes: int) -> None:
-    if not 0 <= minutes <= _MOST_BAKE_MINUTES:
+    if minutes:
         raise InvalidParameterException(
-            f"deploymentConfiguration.bakeTimeInMinutes must be between 0 and {_MOST_BAKE_MINUTES}, but was {minutes}."
+            "deploymentConfiguration.bakeTimeInMinutes isn't supported with the strategy ROLLING: a deployment is"
+            " complete when its tasks are healthy. How long a task must run to be so is said in the tag"
+            " homeport:min-healthy-time."
         )
 
 

@@ -91,12 +91,12 @@ def check_rebalancing(settings: Document, configuration: Document, scheduling_st
     """Raise InvalidParameterException if availabilityZoneRebalancing is ENABLED where ECS's rules exclude it."""
     if settings.get("availabilityZoneRebalancing") != "ENABLED":
         return
-    problem = rebalancing_obstacle(settings, configuration, scheduling_strategy, controller)
+    problem = _rebalancing_obstacle(settings, configuration, scheduling_strategy, controller)
     if problem is not None:
         raise InvalidParameterException(f"availabilityZoneRebalancing ENABLED can't be used with {problem}.")
 
 
-def rebalancing_obstacle(
+def _rebalancing_obstacle(
     settings: Document, configuration: Document, scheduling_strategy: str, controller: str
 ) -> str | None:
     """Say what keeps a service from being balanced across availability zones; None if nothing does."""

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.capacity import launch_type_of
 from controlplane.api.ecs.service_arns import revision_arn, service_arn, service_deployment_arn
-from controlplane.api.ecs.service_members import rebalancing_obstacle
 from controlplane.api.ecs.task_set_views import task_set_view
 from controlplane.context import Context
 from controlplane.services.events import MAX_EVENTS
@@ -59,7 +58,8 @@ def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Doc
         "enableECSManagedTags": bool(settings.get("enableECSManagedTags")),
         "propagateTags": settings.get("propagateTags") or "NONE",
         "enableExecuteCommand": bool(settings.get("enableExecuteCommand")),
-        "availabilityZoneRebalancing": _rebalancing(service),
+        # ECS would say ENABLED of some services that have never been asked; here only what was asked for is done.
+        "availabilityZoneRebalancing": settings.get("availabilityZoneRebalancing", "DISABLED"),
         "resourceManagementType": "CUSTOMER",
         "tags": render_tags(service.tags) if tags else [],
         **({"roleArn": _role_arn(context, settings["role"])} if settings.get("role") else {}),
@@ -200,17 +200,6 @@ def _events(context: Context, service: ServiceRecord) -> list[Document]:
     """The last events, the newest first."""
     events = list(context.state.events.where("service", service.id))[-MAX_EVENTS:]
     return [{"id": event.id, "createdAt": event.at, "message": event.message} for event in reversed(events)]
-
-
-def _rebalancing(service: ServiceRecord) -> str:
-    """What was given, else ECS's default: on, unless something about the service excludes it."""
-    given: str | None = service.settings.get("availabilityZoneRebalancing")
-    if given is not None:
-        return given
-    obstacle = rebalancing_obstacle(
-        service.settings, service.deployment_configuration, service.scheduling_strategy, service.controller
-    )
-    return "ENABLED" if obstacle is None else "DISABLED"
 
 
 def _role_arn(context: Context, role: str) -> str:

@@ -46,12 +46,15 @@ def create_service(context: Context, request: Document) -> Document:
     """
     cluster = find_cluster(context, request.get("cluster"))
     token = _token(request)
-    terms = check_create(context, request, cluster)
     existing = context.state.services.get(f"{cluster.name}/{request['serviceName']}")
+    made = _made_by(context, cluster.name, request, token)
+    if existing is not None and existing.status == "ACTIVE" and existing.id in made:
+        return {"service": service_view(context, existing, tags=True)}
+    terms = check_create(context, request, cluster)
     if existing is not None and existing.status == "DRAINING":
         raise InvalidParameterException("Unable to Start a service that is still Draining.")
     if existing is not None and existing.status == "ACTIVE":
-        if not _is_repetition(context, existing, terms, request, token):
+        if not _is_as_asked(context, existing, terms):
             raise InvalidParameterException(_NOT_IDEMPOTENT)
         return {"service": service_view(context, existing, tags=True)}
     now = context.clock.now()
@@ -250,11 +253,22 @@ def _idempotency(service: ServiceRecord, request: Document, token: str, now: flo
     )
 
 
-def _is_repetition(context: Context, service: ServiceRecord, terms: Terms, request: Document, token: str) -> bool:
-    """Tell whether a request asks for the service that is there: by its token, else because all of it is so."""
-    known = context.state.idempotency.get(f"CreateService/{service.cluster}/{token}") if token else None
-    if known is not None and context.clock.now() - known.at < TOKEN_LIFETIME_S:
-        return known.fingerprint == _fingerprint(request) and service.id in known.result
+def _made_by(context: Context, cluster: str, request: Document, token: str) -> tuple[str, ...]:
+    """Return the id of the service that this very request, by its token, has made, whatever has become of it since.
+
+    Raises InvalidParameterException if the token stands for another request.
+    """
+    known = context.state.idempotency.get(f"CreateService/{cluster}/{token}") if token else None
+    if known is None or context.clock.now() - known.at >= TOKEN_LIFETIME_S:
+        return ()
+    if known.fingerprint != _fingerprint(request):
+        raise InvalidParameterException(_NOT_IDEMPOTENT)
+    return known.result
+
+
+def _is_as_asked(context: Context, service: ServiceRecord, terms: Terms) -> bool:
+    """Tell whether the service is in everything what is asked for."""
     revision = primary_revision(context, service) if service.controller == "ECS" else None
+    # A DAEMON's count is its hosts'.
     wanted = replace(terms, desired_count=service.desired_count) if terms.scheduling_strategy == "DAEMON" else terms
     return terms_of(service, revision) == wanted
