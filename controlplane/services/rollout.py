@@ -285,14 +285,19 @@ class _Rollout:
                 self._retire_sick(task, gaps)
             elif self._draft.protected(task) or (self._slots.one_per_host and task.instance_id not in kept_hosts):
                 continue
-            elif flaw is Flaw.DRAINING:
-                # A drain goes on within the bounds though the hosts left have no room for successors, as in ECS.
-                floor = self._slots.bounds.lower if stuck else self._slots.desired
-                self._stop_within(task, reasons.DRAINING, floor)
+            elif flaw is Flaw.DRAINING or (self._leave.retire and self._closed(task)):
+                # Nothing can be prepared there. It goes within the bounds though no host left has room, as in ECS.
+                reason = reasons.DRAINING if flaw is Flaw.DRAINING else self._scaling
+                self._stop_within(task, reason, self._lower if stuck else self._slots.desired)
             elif flaw is Flaw.MOVE or self._leave.retire:
                 # Beside its successor on the same host a DAEMON's task is one too many, however others are.
                 floor = self._slots.bounds.lower if self._slots.one_per_host else self._slots.desired
                 self._stop_within(task, self._scaling, floor)
+
+    def _closed(self, task: TaskRecord) -> bool:
+        """Whether its host is there, but takes no more tasks."""
+        host = self._draft.host(task)
+        return not host.open and host.verdict is HostVerdict.CONNECTED
 
     def _retire_sick(self, task: TaskRecord, gaps: bool) -> None:
         """Stop a task that was healthy once when its successor is healthy; where none can start, one by one."""
