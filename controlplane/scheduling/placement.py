@@ -7,6 +7,7 @@ of an equal demand (`controlplane.scheduling.standing`), which then costs only t
 
 import random
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from controlplane.scheduling.filters import constraint_filters, filters_of, first_refusal, fits
 from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
@@ -27,6 +28,11 @@ def place(candidates: Iterable[Candidate], demand: Demand, count: int, source: r
     return hosts.choose(count, demand.avoid)
 
 
+#: Hosts short of memory that are put last. Where more of them are, it tells them apart from nobody, and would cost.
+_MAX_PRESSED: Final = 100
+_MEMORY: Final = "MEMORY"
+
+
 class RankedHosts:
     """Hosts, filtered and ranked for one demand. Raises QueryError if a memberOf expression can't be understood.
 
@@ -39,12 +45,17 @@ class RankedHosts:
         self._ranking = rank(demand.strategy, source)
         self._hosts: dict[InstanceId, Host] = {}
         self._refusals: dict[InstanceId, Refusal] = {}
+        #: Hosts whose agent says that their memory runs short. That is no refusal: what tasks have reserved is what
+        #: counts, and a host may fill its memory with what it would give up. But others are better.
+        self._pressed: set[InstanceId] = set()
 
     def put(self, candidate: Candidate) -> None:
         """Take in a host, or what has become of it."""
         instance_id = candidate.id
         self.drop(instance_id)
         host = self._hosts[instance_id] = Host(candidate, self._demand, is_open=False)
+        if candidate.presence is not None and any(c.type == _MEMORY for c in candidate.presence.impaired):
+            self._pressed.add(instance_id)
         self._add(host)
 
     def drop(self, instance_id: InstanceId) -> None:
@@ -52,15 +63,17 @@ class RankedHosts:
         host = self._hosts.pop(instance_id, None)
         if host is not None:
             self._refusals.pop(instance_id, None)
+            self._pressed.discard(instance_id)
             self._ranking.remove(host)
 
     def choose(self, count: int, avoid: Collection[InstanceId] = ()) -> Placement:
-        """Choose hosts for up to `count` tasks, those of `avoid` only when no other can take one more.
+        """Choose hosts for up to `count` tasks; those of `avoid`, and short of memory, only when no other will do.
 
         Afterwards `put` the chosen again: their rank is wrong.
         """
         chosen: list[InstanceId] = []
-        aside = self._set_aside(avoid)
+        pressed = self._pressed if len(self._pressed) <= _MAX_PRESSED else ()
+        aside = self._set_aside({*avoid, *pressed} if pressed else avoid)
         self._take(chosen, count)
         for candidate in aside:
             self.put(candidate)

@@ -16,6 +16,7 @@ from controlplane.state.load import HostLoad
 from controlplane.state.presence import Presence
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
+from homeport.protocol import Condition
 from homeport.spec import Resources
 from homeport.status import DesiredStatus, TaskStatus
 from tests.fakes.records import a_task, an_instance
@@ -90,6 +91,14 @@ def test_hosts_that_are_unknown_or_refuse_can_be_avoided() -> None:
     assert placement.chosen == ("good",)
     placement = place(hosts[:1], a_demand(avoid=("full", "gone")), 1, random.Random(1))
     assert [refusal.reason for refusal in placement.refusals] == ["RESOURCE:MEMORY"]
+
+
+def test_a_host_short_of_memory_comes_last_but_is_no_refusal() -> None:
+    short = replace(PRESENT, conditions=(Condition(type="MEMORY", ok=False, since=1.0),))
+    hosts = [replace(a_host("a", memory=20), presence=short), a_host("b", memory=20)]
+    assert place(hosts, a_demand(), 3, random.Random(1)).chosen == ("b", "b", "a")
+    well = replace(hosts[0], presence=replace(PRESENT, conditions=(Condition(type="MEMORY", ok=True, since=1.0),)))
+    assert place([well, hosts[1]], a_demand(), 3, random.Random(1)).chosen == ("a", "b", "a")
 
 
 @settings(max_examples=100, deadline=None)

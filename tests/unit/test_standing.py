@@ -60,9 +60,14 @@ class Standing(RuleBasedStateMachine):
             an_instance(host, memory=memory, attributes={"zone": zone}, status=statuses.get(status, "ACTIVE")),
         )
 
-    @rule(host=st.sampled_from(HOSTS), connected=st.booleans(), well=st.booleans())
-    def a_host_is_heard_of(self, host: InstanceId, connected: bool, well: bool) -> None:
-        conditions = (Condition(type="DISK", ok=well, since=1.0),)
+    @rule(
+        host=st.sampled_from(HOSTS),
+        connected=st.booleans(),
+        well=st.booleans(),
+        kind=st.sampled_from(["DISK", "MEMORY"]),
+    )
+    def a_host_is_heard_of(self, host: InstanceId, connected: bool, well: bool, kind: str) -> None:
+        conditions = (Condition(type=kind, ok=well, since=1.0),)
         presence = Presence(connected=connected, since=1.0, last_seen_at=1.0, conditions=conditions)
         self.context.state.presence.put(host, presence)
 
