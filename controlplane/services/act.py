@@ -16,6 +16,7 @@ from controlplane.scheduling.model import candidate_of
 from controlplane.services import budget, events
 from controlplane.services.model import (
     Action,
+    Adopt,
     Blocked,
     Decision,
     DropTaskSet,
@@ -64,6 +65,7 @@ class _Act:
         self._context = context
         self._state = context.state
         self._service = snapshot.service
+        self._under_way = {each.id for each in snapshot.deployments if each.finished_at is None}
         self._transaction = transaction
         self._now = context.clock.now()
         self._starter = Starter(context, snapshot, transaction)
@@ -95,6 +97,8 @@ class _Act:
                 self._lose(self._task(action.task_id))
             case Return():
                 self._return(self._task(action.task_id))
+            case Adopt():
+                self._put(replace(self._task(action.task_id), started_by=action.deployment))
             case PutService():
                 self._service = action.service
                 self._transaction.put(action.service)
@@ -173,8 +177,9 @@ class _Act:
         self._account(task.started_by, healthy, budget.TO_HEALTHY)
 
     def _account(self, deployment_id: str, task: TaskRecord, phases: Sequence[str]) -> None:
+        # What completes a deployment is part of it, too.
         deployment = self._state.deployments.get(deployment_id)
-        if deployment is not None and deployment.finished_at is None:
+        if deployment is not None and (deployment.finished_at is None or deployment_id in self._under_way):
             self._transaction.put(budget.with_task(deployment, task, phases))
 
     def _lose(self, task: TaskRecord) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from controlplane.services import census
 from controlplane.services.bounds import Breaker, breaker_of
 from controlplane.services.deployments import begin_deployment
 from controlplane.services.draft import Draft
@@ -150,7 +151,15 @@ def _roll_back(draft: Draft, failed: DeploymentRecord, revision: str) -> None:
             record = replace(record, rollout_reason=f"{BREAKER}rolling back to deploymentId {record.id}.")
         draft.put(record)
     draft.say(f"rolling back to deployment {ids.deployment}.")
+    _adopt_what_runs(draft, revision, ids.deployment)
     draft.again()
+
+
+def _adopt_what_runs(draft: Draft, revision: str, rollback: str) -> None:
+    """Hand the tasks that run the revision already over to its rollback: nothing that works is started anew."""
+    same = {d.id for d in draft.deployments.values() if d.revision == revision and d.id != rollback}
+    for task in draft.select(lambda task: task.started_by in same and (census.is_live(task) or census.is_lost(task))):
+        draft.adopt(task, rollback)
 
 
 def _finish_original(draft: Draft, original: str, status: ServiceDeploymentStatus, why: str) -> None:

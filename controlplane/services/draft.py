@@ -13,6 +13,7 @@ from controlplane.fleet.liveness import HostVerdict
 from controlplane.services import census
 from controlplane.services.model import (
     Action,
+    Adopt,
     Decision,
     DropTaskSet,
     Host,
@@ -143,6 +144,10 @@ class Draft:
         """The host of a lost task has returned."""
         self.returned.add(task.id)
         self._change(replace(task, lost_at=None), Return(task_id=task.id))
+
+    def adopt(self, task: TaskRecord, deployment: str) -> None:
+        """The task belongs to another deployment from now on."""
+        self._change(replace(task, started_by=deployment), Adopt(task_id=task.id, deployment=deployment))
 
     def say(self, message: str) -> None:
         """Give a service event."""

@@ -16,6 +16,7 @@ from homeport.status import StopCode
 
 __all__ = [
     "Action",
+    "Adopt",
     "Blocked",
     "Decision",
     "DropTaskSet",
@@ -174,6 +175,13 @@ class Return(_Value, frozen=True):
     task_id: TaskId
 
 
+class Adopt(_Value, frozen=True):
+    """A task belongs to another deployment from now on: a rollback takes over what runs its revision already."""
+
+    task_id: TaskId
+    deployment: str
+
+
 class PutService(_Value, frozen=True):
     """The service as it is from now on."""
 
@@ -212,6 +220,7 @@ Action = (
     | MarkHealthy
     | Lose
     | Return
+    | Adopt
     | PutService
     | PutDeployment
     | PutTaskSet

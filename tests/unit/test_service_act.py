@@ -10,6 +10,7 @@ from controlplane.services.act import act
 from controlplane.services.events import MAX_EVENTS
 from controlplane.services.model import (
     Action,
+    Adopt,
     Blocked,
     Decision,
     Lose,
@@ -219,6 +220,18 @@ def test_health_and_the_end_of_tasks_go_into_the_deployments_time_budget(context
     assert deployment is not None
     assert deployment.budget["drain"].total_s == pytest.approx(3)
     assert list(context.state.tasks.where("service", ("default", "service:web"))) == []
+
+
+def test_an_adopted_task_counts_for_its_new_deployment(context: Context) -> None:
+    hosts(context, "a")
+    service = put_service(context, WEB)
+    do(context, service, start(context))
+    (task,) = tasks(context)
+    do(context, service, Adopt(task_id=task.id, deployment="ecs-svc/2"))
+    count = context.state.tasks.count
+    assert count("deployment_count", (DEPLOYMENT, "pending")) == 0
+    assert count("deployment_count", ("ecs-svc/2", "pending")) == 1
+    validate(context.state)
 
 
 def test_a_lost_task_is_not_counted_and_counts_again_when_its_host_is_back(context: Context) -> None:
