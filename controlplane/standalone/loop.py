@@ -69,6 +69,10 @@ class StandaloneLoop:
         """Look at hosts and moments again, e.g. since the clock was set."""
         self._wake.set()
 
+    def look_at_all(self) -> None:
+        """Look at every task there is to look at."""
+        self._mark(key_of(task) for task in self._context.state.tasks.where("standalone", value=True))
+
     @property
     def busy(self) -> bool:
         """Whether there is something to look at now."""
@@ -81,7 +85,7 @@ class StandaloneLoop:
     async def _follow(self) -> None:
         while True:
             with self._context.state.snapshot_and_watch() as self._watch:
-                self._mark(key_of(task) for task in self._context.state.tasks.where("standalone", value=True))
+                self.look_at_all()
                 try:
                     await self._follow_commits(self._watch)
                 except WatchOverflow:
