@@ -28,6 +28,8 @@ _SHOWN: Final = (
     "serviceConnectConfiguration",
     "volumeConfigurations",
 )
+#: A hook can be at this stage, but ECS's deployments have no such one: what they have passed then.
+_STAGES: Final = {"PRE_PRODUCTION_TRAFFIC_SHIFT": "POST_TEST_TRAFFIC_SHIFT"}
 
 
 def brief_view(context: Context, deployment: DeploymentRecord) -> Document:
@@ -51,7 +53,7 @@ def deployment_view(context: Context, deployment: DeploymentRecord) -> Document:
         updatedAt=deployment.updated_at,
         sourceServiceRevisions=[source for source in sources if source is not None],
         targetServiceRevision=_revision_summary(context, service, deployment.revision),
-        lifecycleStage=deployment.lifecycle_stage or None,
+        lifecycleStage=_STAGES.get(deployment.lifecycle_stage, deployment.lifecycle_stage) or None,
         lifecycleHookDetails=_hooks(deployment) or None,
         deploymentConfiguration=None if service is None else service.deployment_configuration,
         rollback=_rollback(context, deployment),
