@@ -128,7 +128,7 @@ def test_a_broken_revision_is_rolled_back_and_the_old_one_never_noticed(
     site.create(3, web(site.image, "one"), deploymentConfiguration=ROLLBACK)
     before = {task["taskArn"] for task in live_tasks(site.fleet, site.name)}
     with http_load(site.fleet, site.name, site.addresses) as load:
-        failed = site.update(web(site.image, "two", **broken))
+        failed = site.update({**web(site.image, "two"), **broken})
         eventually(lambda: described(site.fleet, site.name)["deployments"][0]["id"] != failed, within_s=120)
         service = steady(site.fleet, site.name)
     assert load.failures == []
