@@ -53,7 +53,7 @@ def create_schedule(context: Context, request: Document) -> Document:
         now = context.clock.now()
         timetable = begun(_timetable(request, now), now, at_once=True)
         record = ScheduleRecord(group=group, name=name, created_at=now, timetable=timetable)
-        _put(context, replace(_told(context, record, request), next_at=first_due(timetable, now)))
+        _put(context, replace(_told(context, record, request, now), next_at=first_due(timetable, now)))
         return context.arns.schedule(group, name)
 
     return {"ScheduleArn": once(context, "CreateSchedule", f"{group}/{name}", request, create)}
@@ -68,7 +68,7 @@ def update_schedule(context: Context, request: Document) -> Document:
         record = _schedule(context, group, name)
         now = context.clock.now()
         timetable = _timetable(request, now, before=record.timetable)
-        told = _told(context, record, request)
+        told = _told(context, record, request, now)
         if not same_times(timetable, record.timetable):
             timetable = begun(timetable, now, at_once=True)
             told = replace(told, timetable=timetable, next_at=first_due(timetable, now))
@@ -157,13 +157,13 @@ def _put(context: Context, record: ScheduleRecord) -> None:
         transaction.put(record)
 
 
-def _told(context: Context, record: ScheduleRecord, request: Document) -> ScheduleRecord:
+def _told(context: Context, record: ScheduleRecord, request: Document, now: float) -> ScheduleRecord:
     """Return the schedule with what a request says, but for its times. Raises ApiError for what can't be used."""
     if "KmsKeyArn" in request:
         raise invalid("KmsKeyArn isn't supported: Homeport encrypts nothing with keys of KMS.")
     told = replace(
         record,
-        modified_at=context.clock.now(),
+        modified_at=now,
         state=request.get("State", "ENABLED"),
         description=request.get("Description", ""),
         action_after_completion=request.get("ActionAfterCompletion", "NONE"),
