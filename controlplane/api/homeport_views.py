@@ -89,6 +89,7 @@ def node_view(context: Context, instance: InstanceRecord) -> Document:
         "tasks": load.tasks,
         "cpuUnits": {"total": facts.resources.cpu_units, "used": load.cpu_units},
         "memoryMiB": {"total": facts.resources.memory_mib, "used": load.memory_mib},
+        "gpus": {"total": facts.resources.gpus, "used": load.gpus},
         "diskMiB": facts.disk_mib,
         "health": _health(presence),
         "conditions": [

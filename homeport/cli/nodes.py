@@ -90,6 +90,7 @@ def _show(node: dict[str, Any]) -> None:
         ("tasks", node["tasks"]),
         ("CPU", f"{vcpu(cpu['used'])} of {vcpu(cpu['total'])} vCPU reserved by tasks"),
         ("memory", f"{mib(memory['used'])} of {mib(memory['total'])} reserved by tasks"),
+        ("GPUs", f"{node['gpus']['used']} of {node['gpus']['total']} reserved by tasks"),
         ("disk", mib(node["diskMiB"])),
         ("Docker", node["dockerVersion"] or "-"),
         ("agent", node["agentVersion"]),

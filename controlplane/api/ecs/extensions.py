@@ -2,13 +2,31 @@
 
 | tag | on | meaning |
 | --- | --- | --- |
+| homeport:attempt | task (set here) | which attempt of an order it is, from 2 on |
+| homeport:exclusive | task definition, task | name of a group in the cluster: one task of it runs at a time |
+| homeport:exclusive-policy | task definition, task | wait (default), skip or replace, if the group is taken |
 | homeport:hosts | capacity provider | cluster query expression that selects its hosts |
-| homeport:lost-after | service | seconds, 5 to 86400 (else 60), a host may be silent before its tasks are replaced |
+| homeport:lost-after | service, task definition, task | seconds, 5 to 86400 (else 60), of a host's silence |
+| homeport:missed | schedule group, rule, tags of a target | run-once (default) or skip, for due times that were missed |
 | homeport:min-healthy-time | service | seconds, 0 to 3600 (else 5), after which a task without a check is healthy |
+| homeport:overlap | schedule group, rule, tags of a target | allow (default), skip or replace, while earlier tasks run |
 | homeport:progress-deadline | service | seconds, 10 to 86400 (else 600), a deployment may go on without progress |
 | homeport:rebalance | service | true: tasks may be moved to a host that joins or returns, start-first |
 | homeport:restart-attempt-period | task definition | seconds, 0 to 1800, instead of every restartAttemptPeriod in it |
-| homeport:stop-when-isolated | service, task definition | true: at most one of each runs; an isolated host stops it |
+| homeport:retries | task definition, task | 0 to 10: how often a task that fails is run again |
+| homeport:retry-of | task (set here) | id of the task that it is another attempt of |
+| homeport:start-timeout | task definition, task | time, 1 s to 30 d, from its placement until it runs |
+| homeport:stop-when-isolated | service, task definition, task | true: an isolated host stops it, so one runs at most |
+| homeport:timeout | task definition, task | time, 1 s to 30 d, that it may run |
+| homeport:wait-timeout | task definition, task | time, 1 s to 30 d, that it may wait for a place |
+Attributes of hosts (PutAttributes, or the agent's `--attribute`) that Homeport itself goes by:
+
+| attribute | meaning |
+| --- | --- |
+| homeport.capacity-provider | the capacity provider whose host it is, unless that one has the tag homeport:hosts |
+| homeport.preemptible | true: it takes the tasks of FARGATE_SPOT |
+
+CreateCapacityProvider's autoScalingGroupArn may be any text: it is kept and shown, and nothing scales.
 """
 
 from collections.abc import Mapping
