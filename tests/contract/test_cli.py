@@ -165,19 +165,15 @@ def test_a_name_that_means_two_nodes_is_refused(homeport: Homeport, fleet: Fleet
     assert "twin could mean several nodes" in refused
 
 
-def test_drain_and_undo(homeport: Homeport, ecs: Any, fleet: Fleet) -> None:
+def test_a_drained_host_gets_no_tasks_until_it_is_taken_back(homeport: Homeport, ecs: Any, fleet: Fleet) -> None:
     node = fleet.add_host("anna")
     register(ecs)
     arn, task_id = run_task(ecs)
     fleet.running(arn)
-    drained = homeport("drain", "anna")
-    assert drained.stdout == f"{node[:12]} (anna) takes no more tasks. 1 task still runs on it.\n"
-    assert f"homeport ps --node {node[:12]}" in drained.stderr
+    assert "takes no more tasks" in homeport("drain", "anna").stdout
     assert task_id[:12] in homeport("ps", "--node", node[:12]).stdout
     assert "DRAINING" in homeport("nodes").stdout
     assert "No task was started" in homeport("run", "web", code=1).stderr
-    fleet.stopped(arn)
-    assert "No task is left on it." in homeport("drain", "anna", "--wait").stdout
     assert "takes tasks again" in homeport("drain", "anna", "--undo").stdout
     homeport("run", "web")
 

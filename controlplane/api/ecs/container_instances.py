@@ -89,7 +89,14 @@ def update_container_instances_state(context: Context, request: Document) -> Doc
                 failures.append(failure(instance_arn(context, cluster, reference), "INACTIVE"))
             else:
                 if instance.status != status:
-                    instance = replace(instance, status=status, version=instance.version + 1)
+                    # ECS's call knows no deadline; `DrainNode` does.
+                    instance = replace(
+                        instance,
+                        status=status,
+                        draining_at=context.clock.now() if status == "DRAINING" else None,
+                        drain_deadline_at=None,
+                        version=instance.version + 1,
+                    )
                     transaction.put(instance)
                 updated.append(instance)
     return {
