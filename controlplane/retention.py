@@ -7,6 +7,7 @@
  - a clientToken is forgotten after ECS's 24 hours;
  - a deregistered (INACTIVE) host after a day;
  - a task definition that DeleteTaskDefinitions marked, once no task that isn't STOPPED and no service uses it;
+ - the runs of a schedule that was deleted on its completion after a day;
  - a deleted (INACTIVE) service after a day, and deployments that are long over (`controlplane.services.past`).
 
 `due` decides, for one record and purely; a sweep looks through the tables a slice per event-loop turn, so that a long
@@ -29,6 +30,7 @@ from controlplane.state.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from controlplane.state.schedule_records import ScheduleRunRecord
 from controlplane.state.service_records import SERVICE_GROUP
 from controlplane.state.state import State
 from controlplane.state.table import Table
@@ -60,6 +62,8 @@ def due(record: Record, now: float, retention: Retention, *, seen_stopped_at: fl
             return now - at >= retention.client_token_s
         case InstanceRecord(status="INACTIVE", deregistered_at=gone_at):
             return gone_at is not None and now - gone_at >= retention.inactive_instance_s
+        case ScheduleRunRecord(expires_at=expires_at):
+            return expires_at is not None and now >= expires_at
         case TaskDefinitionRecord(status=status):
             return status == "DELETE_IN_PROGRESS"
         case _:
@@ -129,6 +133,7 @@ _TABLES: Final = (
     (None, "idempotency", None),
     (None, "instances", None),
     ("status", "task_definitions", "DELETE_IN_PROGRESS"),
+    ("expiring", "schedule_runs", True),
 )
 
 

@@ -46,7 +46,10 @@ def act(context: Context, snapshot: Snapshot, decision: Decision) -> None:
             transaction.put(run)
         _trim(state, transaction, trigger.trigger)
         if started:
-            trigger = replace(trigger, running=_running(snapshot, started))
+            running = dict(trigger.running)
+            for target_id, tasks in started.items():
+                running[target_id] = (*running.get(target_id, ()), *tasks)
+            trigger = replace(trigger, running={target: tasks for target, tasks in running.items() if tasks})
         transaction.put(trigger)
         if decision.completed:
             forget_trigger(context, transaction, trigger, keep_runs=True)
@@ -100,12 +103,6 @@ def _placement_problem(failures: list[dict[str, str]]) -> str:
         reasons[text] = reasons.get(text, 0) + 1
     told = "; ".join(f"{reason} on {count} host{'s' if count > 1 else ''}" for reason, count in reasons.items())
     return f"no host could take it: {told}" if told else "no host could take it"
-
-
-def _running(snapshot: Snapshot, started: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    targets = dict.fromkeys([*snapshot.live, *started])
-    running = {target: (*snapshot.live.get(target, ()), *started.get(target, ())) for target in targets}
-    return {target: tasks for target, tasks in running.items() if tasks}
 
 
 def _stop(context: Context, transaction: Transaction, trigger: TriggerRecord, task_id: str) -> None:

@@ -85,7 +85,8 @@ class _Draft:
             self._take_occurrences()
         for run in self.pending:
             self._go_on(run)
-        trigger = replace(self.trigger, next_at=self.next_at, last_run=self.number)
+        running = {target: tasks for target, tasks in self.live.items() if tasks}
+        trigger = replace(self.trigger, next_at=self.next_at, last_run=self.number, running=running)
         unsettled = bool(self.start or self.waiting)
         if self.next_at is not None and trigger.state == "ENABLED":
             self.moments.append(fires_at(trigger.timetable, trigger.trigger, self.next_at))

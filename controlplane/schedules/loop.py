@@ -13,6 +13,7 @@ from controlplane.context import Context
 from controlplane.schedules.act import act
 from controlplane.schedules.decide import decide
 from controlplane.schedules.look import find_trigger, look_at, triggers
+from controlplane.schedules.target import STARTED_BY
 from controlplane.state.records import TaskRecord
 from controlplane.state.schedule_records import ScheduleGroupRecord, ScheduleRunRecord, TriggerRecord
 from controlplane.state.watch import Watch, WatchOverflow
@@ -79,10 +80,19 @@ class ScheduleLoop:
             return (record.trigger,)
         if isinstance(record, TaskRecord):
             over = change.new is None or record.status is TaskStatus.STOPPED
-            return self._waiting.pop(record.id, ()) if over else ()
+            waiting = self._waiting.pop(record.id, ()) if over else ()
+            return (*waiting, *self._starters(record)) if _is_retried(change) else waiting
         if isinstance(record, ScheduleGroupRecord):
             return [schedule.trigger for schedule in self._context.state.schedules.where("group", record.name)]
         return ()
+
+    def _starters(self, task: TaskRecord) -> list[str]:
+        """Return the triggers that know a task as running: they are to know its next attempt."""
+        return [
+            trigger.trigger
+            for trigger in triggers(self._context.state)
+            if any(task.id in tasks for tasks in trigger.running.values())
+        ]
 
     def _mark(self, names: Iterable[str]) -> None:
         self._dirty.update(dict.fromkeys(names))
@@ -139,6 +149,15 @@ class ScheduleLoop:
         elif self._due.get(name) != at:
             self._due[name] = at
             heapq.heappush(self._timers, (at, name))
+
+
+def _is_retried(change: Change) -> bool:
+    """Tell whether a task of a trigger has just been given another attempt (homeport:retries)."""
+    old, new = change.old, change.new
+    if not isinstance(new, TaskRecord) or new.order is None or new.order.retried_as is None:
+        return False
+    before = old.order.retried_as if isinstance(old, TaskRecord) and old.order is not None else None
+    return before is None and new.started_by.startswith(STARTED_BY)
 
 
 async def run(context: Context) -> None:

@@ -14,8 +14,10 @@ from controlplane.schedules.policy import tags_of_target
 from controlplane.state.schedule_records import ScheduleRecord, ScheduleRunRecord, TriggerRecord
 from homeport.arn import ArnFactory
 
-__all__ = ["check_request", "overrides_of", "run_task_request", "started_by"]
+__all__ = ["STARTED_BY", "check_request", "overrides_of", "run_task_request", "started_by"]
 
+#: What the startedBy of schedules' and rules' tasks begin with.
+STARTED_BY: Final = ("chronos-schedule/", "events-rule/")
 #: ECS shows no more of a startedBy that EventBridge makes.
 _STARTED_BY_LENGTH: Final = 36
 
@@ -39,8 +41,8 @@ _AWSVPC: Final = {"Subnets": "subnets", "SecurityGroups": "securityGroups", "Ass
 
 def started_by(trigger: TriggerRecord) -> str:
     """Return the startedBy of a trigger's tasks, as AWS's two services have it, cut as there."""
-    service = "chronos-schedule" if isinstance(trigger, ScheduleRecord) else "events-rule"
-    return f"{service}/{trigger.name}"[:_STARTED_BY_LENGTH]
+    beginning = STARTED_BY[0] if isinstance(trigger, ScheduleRecord) else STARTED_BY[1]
+    return f"{beginning}{trigger.name}"[:_STARTED_BY_LENGTH]
 
 
 def overrides_of(text: str) -> dict[str, Any]:

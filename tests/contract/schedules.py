@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 from controlplane.schedules.loop import ScheduleLoop
 from controlplane.state.schedule_records import ScheduleRunRecord
 from tests.contract.server import ACCOUNT, REGION, ApiServer
 
-__all__ = ["CLUSTER", "ROLE", "Clockwork", "ecs_target", "schedule"]
+__all__ = ["CLUSTER", "ROLE", "WEB", "Clockwork", "beside", "ecs_target", "schedule"]
 
 CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/default"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/scheduler"
@@ -28,6 +29,18 @@ def schedule(**members: Any) -> dict[str, Any]:
     return {**good, "Target": ecs_target(), **members}
 
 
+@contextlib.contextmanager
+def beside(server: ApiServer, loop: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Run a loop beside the server. An error in it is the test's."""
+    future = asyncio.run_coroutine_threadsafe(loop, server.thread.loop)
+    try:
+        yield
+    finally:
+        future.cancel()
+        with contextlib.suppress(CancelledError):
+            future.result(10)
+
+
 class Clockwork:
     """The schedules' loop on a server's event loop, and a clock to move."""
 
@@ -37,14 +50,9 @@ class Clockwork:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Clockwork"]:
-        future = asyncio.run_coroutine_threadsafe(self._loop.run(), self.server.thread.loop)
-        try:
+        with beside(self.server, self._loop.run()):
             yield self
             self.settle()
-        finally:
-            future.cancel()
-            with contextlib.suppress(BaseException):
-                future.result(10)
 
     def move(self, seconds: float) -> None:
         """Let time pass, and all that is due happen."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from controlplane.standalone.loop import StandaloneLoop
 from homeport.ids import TaskId
 from tests.contract.fleet import Fleet, register_web
-from tests.contract.schedules import CLUSTER, Clockwork, ecs_target, schedule
+from tests.contract.schedules import CLUSTER, Clockwork, beside, ecs_target, schedule
 from tests.contract.server import ACCOUNT, REGION, ApiServer
 
 
@@ -207,3 +208,28 @@ def test_only_the_last_hundred_runs_are_kept(scheduler: Any, clockwork: Clockwor
     for _ in range(104):
         clockwork.move(60)
     assert [run.number for run in clockwork.runs()] == list(range(6, 106))
+
+
+def test_another_attempt_of_a_task_counts_as_still_running(
+    server: ApiServer, scheduler: Any, ecs: Any, fleet: Fleet, clockwork: Clockwork
+) -> None:
+    target = ecs_target(ecs={"Tags": [{"homeport:overlap": "skip", "homeport:retries": "1"}]})
+    scheduler.create_schedule(**schedule(Target=target))
+    clockwork.settle()
+    (task,) = tasks(ecs)
+
+    fleet.running(task["taskArn"])
+    fleet.stopped(task["taskArn"], exit_code=1)
+    with beside(server, StandaloneLoop(server.context).run()):
+        server.wait_until(lambda: len(server.context.state.tasks) == 2)
+    clockwork.settle()
+
+    def forget() -> None:
+        with server.context.state.transaction() as transaction:
+            record = server.context.state.tasks.get(task["taskArn"].rsplit("/", 1)[-1])
+            assert record is not None
+            transaction.archive(record)
+
+    server.call(forget)
+    clockwork.move(300)
+    assert clockwork.outcomes() == ["STARTED", "SKIPPED"]

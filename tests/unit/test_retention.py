@@ -9,6 +9,7 @@ from controlplane.context import Context
 from controlplane.retention import Reaper, Retention, due
 from controlplane.services.past import MAX_DEPLOYMENTS
 from controlplane.state.records import ClusterRecord, IdempotencyRecord, Record
+from controlplane.state.schedule_records import RunOutcome, ScheduleRunRecord
 from controlplane.state.service_records import DeploymentRecord, EventRecord, RevisionRecord, ServiceRecord
 from homeport.ids import InstanceId, TaskId
 from homeport.status import TaskStatus
@@ -167,3 +168,15 @@ async def test_a_definition_that_a_service_may_start_tasks_of_stays(context: Con
     assert await Reaper(context).sweep() == 0
     put(context, a_service(deployments=("d1",), status="INACTIVE", deleted_at=context.clock.now()))
     assert await Reaper(context).sweep() == 1
+
+
+async def test_the_runs_of_a_completed_schedule_go_when_they_expire(context: Context, clock: ManualClock) -> None:
+    now = clock.time
+    kept = ScheduleRunRecord(trigger="schedule/default/a", number=1, due_at=now, outcome=RunOutcome.STARTED)
+    put(context, kept, replace(kept, trigger="schedule/default/b", expires_at=now + HOUR))
+    reaper = Reaper(context)
+    clock.time += HOUR - 1
+    assert await reaper.sweep() == 0
+    clock.time += 1
+    assert await reaper.sweep() == 1
+    assert [run.trigger for run in context.state.schedule_runs] == ["schedule/default/a"]

@@ -7,9 +7,9 @@
 | homeport:exclusive-policy | task definition, task | wait (default), skip or replace, if the group is taken |
 | homeport:hosts | capacity provider | cluster query expression that selects its hosts |
 | homeport:lost-after | service, task definition, task | seconds, 5 to 86400 (else 60), of a host's silence |
-| homeport:missed | schedule group, rule, tags of a target | run-once (default) or skip, for due times that were missed |
+| homeport:missed | schedule group, rule, target's tags | run-once (default) or skip what was missed while down |
 | homeport:min-healthy-time | service | seconds, 0 to 3600 (else 5), after which a task without a check is healthy |
-| homeport:overlap | schedule group, rule, tags of a target | allow (default), skip or replace, while earlier tasks run |
+| homeport:overlap | schedule group, rule, target's tags | allow (default), skip or replace, if earlier tasks run |
 | homeport:progress-deadline | service | seconds, 10 to 86400 (else 600), a deployment may go on without progress |
 | homeport:rebalance | service | true: tasks may be moved to a host that joins or returns, start-first |
 | homeport:restart-attempt-period | task definition | seconds, 0 to 1800, instead of every restartAttemptPeriod in it |
