@@ -186,6 +186,18 @@ def test_a_service_goes_on_with_a_definition_that_was_deregistered(ecs: Any, web
     assert (answer["desiredCount"], answer["taskDefinition"], len(answer["deployments"])) == (3, web, 2)
 
 
+def test_a_service_is_scaled_even_when_its_definition_could_not_be_run_any_more(
+    ecs: Any, server: ApiServer, web: str
+) -> None:
+    create(ecs)
+    definition = server.context.state.task_definitions.get("web:1")
+    assert definition is not None
+    put_records(server, replace(definition, document={**definition.document, "networkMode": "awsvpc"}))
+    assert update(ecs, desiredCount=0, propagateTags="SERVICE")["desiredCount"] == 0
+    assert refused(lambda: update(ecs, forceNewDeployment=True))[0] == "ClientException"
+    assert refused(lambda: update(ecs, placementStrategy=[{"type": "random"}]))[0] == "ClientException"
+
+
 def test_a_strategy_gives_way_to_a_launch_type_again(ecs: Any) -> None:
     create(ecs, capacityProviderStrategy=FARGATE)
     assert "launchType" not in update(ecs, capacityProviderStrategy=FARGATE)

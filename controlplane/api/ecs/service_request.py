@@ -182,24 +182,32 @@ def check_update(
         settings={**before.settings, **_settings(request)},
     )
     if service.controller == "ECS":
-        after = _updated_revision(context, request, cluster, service, after)
+        after = _updated_revision(context, request, cluster, service, before, after)
     _check_together(after)
     return after
 
 
 def _updated_revision(
-    context: Context, request: Document, cluster: ClusterRecord, service: ServiceRecord, terms: Terms
+    context: Context, request: Document, cluster: ClusterRecord, service: ServiceRecord, before: Terms, after: Terms
 ) -> Terms:
-    document = {**terms.document, **revision_members(request)}
+    document = {**before.document, **revision_members(request)}
     if "capacityProviderStrategy" in request:
         document = _changed_capacity(request, cluster, service, document)
-    named = bool(request.get("taskDefinition"))
-    definition = _definition(context, request) if named else context.state.task_definitions.get(terms.task_definition)
-    if definition is None:
-        raise ClientException("TaskDefinition not found.")
-    terms = replace(terms, task_definition=definition.name, document=document)
-    _check_runnable(context, cluster.name, service.name, terms, definition)
-    return terms
+    name = active_definition(context, request["taskDefinition"]).name if request.get("taskDefinition") else ""
+    after = replace(after, task_definition=name or before.task_definition, document=document)
+    # A service can always be scaled, whatever has become of its task definition.
+    if request.get("forceNewDeployment") or _made_by(before) != _made_by(after):
+        definition = context.state.task_definitions.get(after.task_definition)
+        if definition is None:
+            raise ClientException("TaskDefinition not found.")
+        _check_runnable(context, cluster.name, service.name, after, definition)
+    return after
+
+
+def _made_by(terms: Terms) -> tuple[object, ...]:
+    """What tasks are made and placed by."""
+    placement = (terms.settings.get(member) for member in ("placementConstraints", "placementStrategy"))
+    return (terms.task_definition, terms.document, *placement)
 
 
 # ---------------------------------------------------------------- members
