@@ -1,6 +1,6 @@
-"""`homeport up --sample`: a small web container to play with, and what to try next.
+"""`homeport up --sample`: a service of one small web container to play with, and what to try next.
 
-Doing it again finds what is there: the same definitions, and the task if it still runs.
+Doing it again finds what is there: the same definitions, and the service with its task.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from homeport.cli.errors import CliError
 from homeport.cli.installation import Installation
 from homeport.cli.output import short_id
 from homeport.cli.ports import free_port, is_free
+from homeport.cli.services import event_text
 from homeport.cli.settings import UpSettings
 
 __all__ = ["SAMPLE_IMAGE", "job_definition", "next_steps", "show_sample", "web_definition"]
@@ -27,7 +28,6 @@ __all__ = ["SAMPLE_IMAGE", "job_definition", "next_steps", "show_sample", "web_d
 SAMPLE_IMAGE: Final = "homeport/sample:1"
 _WEB: Final = "sample-web"
 _JOB: Final = "sample-job"
-_STARTED_BY: Final = "homeport-up-sample"
 #: The first of these that is free becomes the sample's port, and stays it.
 _PORTS: Final = range(8080, 8180)
 _CONTAINER_PORT: Final = 8080
@@ -39,12 +39,11 @@ _POLL_S: Final = 0.2
 def web_definition(host_port: int) -> dict[str, Any]:
     """Return the sample web container as RegisterTaskDefinition takes it.
 
-    The host port is fixed, so that the URL stays when the container is restarted. ECS's least restart period is a
-    minute; the tag lets somebody who kills the container at once see it come back.
+    The host port is fixed, so that the URL stays whichever task answers it. There is no restart policy: the service
+    replaces a task that ends.
     """
     return {
         "family": _WEB,
-        "tags": [{"key": "homeport:restart-attempt-period", "value": "1"}],
         "containerDefinitions": [
             {
                 "name": "web",
@@ -54,7 +53,6 @@ def web_definition(host_port: int) -> dict[str, Any]:
                 "memory": 64,
                 "portMappings": [{"containerPort": _CONTAINER_PORT, "hostPort": host_port, "protocol": "tcp"}],
                 "environment": [{"name": "GREETING", "value": "Hello"}],
-                "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60},
                 "healthCheck": {
                     "command": ["CMD-SHELL", f"wget -q -O /dev/null http://127.0.0.1:{_CONTAINER_PORT}/"],
                     "interval": 5,
@@ -75,16 +73,16 @@ def job_definition() -> dict[str, Any]:
 
 
 async def show_sample(settings: UpSettings, installation: Installation, *, say: Callable[[str], None]) -> None:
-    """Run the sample task unless it runs, wait until it does, and print what to try.
+    """Make the sample service unless there is one, wait until its task runs, and print what to try.
 
     A sample that doesn't start is told about, and stops nothing.
     """
     client = installation.client()
     try:
-        task_id = await asyncio.to_thread(_ensure_running, client)
-        task = await _running(client, task_id, say)
+        await asyncio.to_thread(_ensure_service, client)
+        task = await _running(client, say)
         await _answering(_url(task))
-        say(f"sample: the task {short_id(task_id)} runs")
+        say(f"sample: the service {_WEB} runs")
     except CliError as error:
         say(f"sample: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return
@@ -99,24 +97,20 @@ async def show_sample(settings: UpSettings, installation: Installation, *, say: 
         click.echo(line, err=True)
 
 
-def _ensure_running(client: Client) -> str:
-    """Register the definitions if they are missing, and start the web task unless one is alive. Return its id."""
+def _ensure_service(client: Client) -> None:
+    """Register the definitions if they are missing, and make the service unless there is one that wants a task."""
     _registered(client, job_definition())
-    tasks = client.own("FindTasks", cluster="default", maxResults=1000)["tasks"]
-    for task in tasks:
-        family = task["taskDefinition"].rpartition(":")[0]
-        if family == _WEB and task["desiredStatus"] == "RUNNING" and task["lastStatus"] != "STOPPED":
-            return str(task["id"])
+    (service,) = client.ecs("describe_services", services=[_WEB])["services"] or [None]
+    if service is not None and service["status"] == "ACTIVE":
+        if service["desiredCount"] == 0:
+            client.ecs("update_service", service=_WEB, desiredCount=1)
+        return
     newest = _newest(client, _WEB)
     port = newest["containerDefinitions"][0]["portMappings"][0]["hostPort"] if newest else None
     if port is None or not is_free(port):
         port = free_port(_PORTS)
     definition = _registered(client, web_definition(port))
-    answer = client.ecs("run_task", taskDefinition=definition, startedBy=_STARTED_BY)
-    if not answer["tasks"]:
-        reasons = ", ".join(str(failure.get("reason")) for failure in answer["failures"])
-        raise CliError(f"The task can't be placed: {reasons}.", hint="`homeport nodes` shows what the host has left.")
-    return str(answer["tasks"][0]["taskArn"].rsplit("/", 1)[-1])
+    client.ecs("create_service", serviceName=_WEB, taskDefinition=definition, desiredCount=1)
 
 
 def _newest(client: Client, family: str) -> dict[str, Any] | None:
@@ -151,30 +145,31 @@ def _covers(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-async def _running(client: Client, task_id: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the task once it runs, and say what happens meanwhile. Raises CliError if it stops or takes too long."""
-    told = 0
+async def _running(client: Client, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the service's task once it runs, and say what happens meanwhile. Raises CliError if it takes too long."""
+    told: set[str] = set()
+
+    def tell(event: dict[str, Any]) -> None:
+        text = event_text(event)
+        if text not in told:
+            told.add(text)
+            say(f"sample: {text}")
+
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             while True:
-                answer = await asyncio.to_thread(lambda: client.own("DescribeStory", task=task_id))
-                task: dict[str, Any] = answer["task"]
-                if task["lastStatus"] == "RUNNING":
-                    return task
-                for line in answer["lines"][told:]:
-                    if line["actor"] == "agent":
-                        say(f"sample: {line['message']}")
-                told = len(answer["lines"])
-                if task["lastStatus"] == "STOPPED":
-                    raise CliError(
-                        f"The task {short_id(task_id)} stopped: {task['stoppedReason']}",
-                        hint=f"The image {SAMPLE_IMAGE} is made by scripts/sample-image; `make up` sees to it.",
-                    )
+                answer = await asyncio.to_thread(lambda: client.own("DescribeService", service=_WEB))
+                for task in answer["tasks"]:
+                    if (task["desiredStatus"], task["lastStatus"]) == ("RUNNING", "RUNNING"):
+                        return dict(task)
+                for event in answer["events"]:
+                    if event["at"] >= answer["service"]["createdAt"]:
+                        tell(event)
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise CliError(
-            f"The task {short_id(task_id)} doesn't run yet after {_START_TIMEOUT_S:g} s.",
-            hint=f"See why: {_own_command()} story {short_id(task_id)}",
+            f"The service {_WEB} has no running task yet after {_START_TIMEOUT_S:g} s.",
+            hint=f"See why: {_own_command()} explain {_WEB}; the image {SAMPLE_IMAGE} is made by scripts/sample-image",
         ) from None
 
 
@@ -229,12 +224,13 @@ def next_steps(
     aws = aws or "aws"
     return [
         "",
-        f"  A web container runs: {url}",
+        f"  A service of one web container runs: {url}",
         "",
         "  Try these in another terminal, in this directory:",
         "",
         step(f"curl {url}", "ask the container"),
-        step(f"{homeport} ps{place}", "what runs"),
+        step(f"{homeport} services{place}", "what is kept running"),
+        step(f"{homeport} ps{place}", "its task: what runs just now"),
         step(f"{homeport} nodes{place}", "where it can run: this machine"),
         step(f"{homeport} story {task_id}{place}", "what happened to the task, and why"),
         step(f"{homeport} logs {task_id}{place}", "what it wrote"),
@@ -248,12 +244,13 @@ def next_steps(
         "",
         "  Break things:",
         "",
-        step(f"docker kill {runtime_id}", "it comes back"),
+        step(f"docker kill {runtime_id}", "another task takes its place"),
+        step(f"{homeport} service {_WEB}{place}", "the service says so"),
         step(f"kill -9 {agent_pid or 'AGENT_PID'}", "the agent: containers run on, it is started again"),
         step(f"kill -9 {control_plane_pid or 'PID'}", "the control plane: nothing is forgotten"),
         "",
         f"  Add another machine: {homeport} add-node{place}",
-        f"  Stop with Ctrl-C; containers run on, unless you stop them first: {homeport} stop {task_id}{place}",
+        f"  Stop with Ctrl-C; containers run on, unless you stop them first: {homeport} scale {_WEB} 0{place}",
         "",
     ]
 
