@@ -1,5 +1,6 @@
 """`homeport run`: starts tasks, from a task definition or straight from an image."""
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from homeport.cli.ps import ports, status_text
 if TYPE_CHECKING:
     from homeport.cli.client import Client
 
-__all__ = ["one_off_definition", "overrides", "run"]
+__all__ = ["one_off_definition", "overrides", "policy_tags", "run"]
 
 #: What a container started from an image may use, unless --memory says otherwise. ECS wants a limit.
 _DEFAULT_MEMORY_MIB: Final = 256
@@ -35,6 +36,14 @@ _DEFAULT_MEMORY_MIB: Final = 256
 @click.option("--image", "is_image", is_flag=True, help="Take the name as an image, even if a definition has it.")
 @click.option("--wait", is_flag=True, help="Wait until the tasks run, or have stopped.")
 @click.option("-f", "--follow", is_flag=True, help="Show the log until the task ends; exit with 1 if it failed.")
+@click.option("--stop-after", type=DURATION, help="Stop a task that runs for longer, e.g. 10m (homeport:timeout).")
+@click.option("--retries", type=click.IntRange(0, 10), help="Run a task that fails again, so often at most.")
+@click.option("--exclusive", metavar="NAME", help="Run one task of this name at a time; the others wait their turn.")
+@click.option(
+    "--if-taken",
+    type=click.Choice(["wait", "skip", "replace"]),
+    help="With --exclusive: wait, don't start, or take the place of those before.",
+)
 @click.option(
     "--timeout", type=DURATION, default="10m", show_default=True, help="How long --wait and -f wait for a start."
 )
@@ -63,7 +72,7 @@ def run(what: str, command: tuple[str, ...], cluster: str, target: Target, as_js
             raise click.UsageError("--publish is for images; the ports of a task definition are in its portMappings.")
         definition = known["taskDefinitionArn"]
         changes = overrides(known["containerDefinitions"], container=options["container"], **given)
-    started = _start(client, cluster, definition, options["count"], changes)
+    started = _start(client, cluster, definition, options["count"], changes, policy_tags(**options))
     tasks = _show(client, started, options, as_json=as_json)
     if any(task["lastStatus"] == "STOPPED" and _failed(task) for task in tasks):
         raise click.exceptions.Exit(1)
@@ -174,11 +183,42 @@ def _register(client: "Client", definition: dict[str, Any]) -> str:
     return str(client.ecs("register_task_definition", **definition)["taskDefinition"]["taskDefinitionArn"])
 
 
+def policy_tags(
+    *,
+    stop_after: float | None = None,
+    retries: int | None = None,
+    exclusive: str | None = None,
+    if_taken: str | None = None,
+    **_: object,
+) -> list[dict[str, str]]:
+    """Return the tags that make the control plane stop, retry or hold back tasks, as the options say."""
+    if if_taken is not None and exclusive is None:
+        raise click.UsageError("--if-taken says what to do when a name is taken: it needs --exclusive.")
+    values = {
+        "homeport:timeout": None if stop_after is None else str(math.ceil(stop_after)),
+        "homeport:retries": None if retries is None else str(retries),
+        "homeport:exclusive": exclusive,
+        "homeport:exclusive-policy": if_taken,
+    }
+    return [{"key": key, "value": value} for key, value in values.items() if value is not None]
+
+
 def _start(
-    client: "Client", cluster: str, definition: str, count: int, changes: dict[str, Any] | None
+    client: "Client",
+    cluster: str,
+    definition: str,
+    count: int,
+    changes: dict[str, Any] | None,
+    tags: list[dict[str, str]],
 ) -> list[dict[str, Any]]:
     answer = client.ecs(
-        "run_task", cluster=cluster, taskDefinition=definition, count=count, overrides=changes, startedBy="homeport-run"
+        "run_task",
+        cluster=cluster,
+        taskDefinition=definition,
+        count=count,
+        overrides=changes,
+        startedBy="homeport-run",
+        tags=tags or None,
     )
     started: list[dict[str, Any]] = answer["tasks"]
     for failure in answer["failures"]:

@@ -5,7 +5,7 @@ import pytest
 
 from homeport.cli.durations import DURATION, MOMENT
 from homeport.cli.errors import CliError
-from homeport.cli.run import one_off_definition, overrides
+from homeport.cli.run import one_off_definition, overrides, policy_tags
 
 NOTHING: dict[str, Any] = {"command": (), "environment": {}, "cpu": None, "memory": None}
 
@@ -66,6 +66,19 @@ def test_of_several_essential_containers_one_must_be_named() -> None:
         overrides(containers, container=None, **{**NOTHING, "command": ("x",)})
     named = overrides(containers, container="b", **{**NOTHING, "environment": {"K": "V"}})
     assert named == {"containerOverrides": [{"name": "b", "environment": [{"name": "K", "value": "V"}]}]}
+
+
+def test_limits_retries_and_names_become_tags() -> None:
+    tags = policy_tags(stop_after=599.5, retries=0, exclusive="nightly", if_taken="skip", count=1)
+    assert {tag["key"]: tag["value"] for tag in tags} == {
+        "homeport:timeout": "600",
+        "homeport:retries": "0",
+        "homeport:exclusive": "nightly",
+        "homeport:exclusive-policy": "skip",
+    }
+    assert policy_tags() == []
+    with pytest.raises(click.UsageError, match="needs --exclusive"):
+        policy_tags(if_taken="wait")
 
 
 @pytest.mark.parametrize(
