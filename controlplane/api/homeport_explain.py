@@ -22,7 +22,8 @@ from controlplane.api.homeport_views import story_line_view, task_view
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.scheduling.explain import HostAnswer, answers_of, refusals_of
-from controlplane.scheduling.model import Demand, candidates_of
+from controlplane.scheduling.filters import PORTS
+from controlplane.scheduling.model import Candidate, Demand, candidates_of
 from controlplane.scheduling.sentences import counts_sentence
 from controlplane.services.census import is_live
 from controlplane.services.mind import Mind, mind_of
@@ -32,7 +33,7 @@ from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
 from homeport.spec import Resources
 from homeport.status import TaskStatus
 
-__all__ = ["demand_of_definition", "demand_of_service", "find_named_service", "hosts_view"]
+__all__ = ["find_named_service"]
 
 #: Hosts in one answer if the request doesn't say, and at most: those that fit first, then the closest.
 _DEFAULT_HOSTS: Final = 50
@@ -84,7 +85,7 @@ def find_named_service(context: Context, cluster: str, reference: str) -> Servic
     return find_service(context, head or cluster, name)
 
 
-def demand_of_service(context: Context, service: ServiceRecord, tasks: Sequence[TaskRecord]) -> Demand | None:
+def _demand_of_service(context: Context, service: ServiceRecord, tasks: Sequence[TaskRecord]) -> Demand | None:
     """Return what the service's next task asks for, its capacity provider included; None if nothing is to be started.
 
     Raises ApiError if its task definition can't be run (any more), as the reconciler would find.
@@ -108,7 +109,7 @@ def _of_service(context: Context, service: ServiceRecord, max_hosts: int) -> Doc
     deployments = [d for d in map(state.deployments.get, service.deployments) if d is not None]
     problem, demand = "", None
     try:
-        demand = demand_of_service(context, service, tasks)
+        demand = _demand_of_service(context, service, tasks)
     except ApiError as error:
         problem = error.message
     answers = [] if demand is None else answers_of(candidates_of(state, service.cluster), demand)
@@ -121,7 +122,7 @@ def _of_service(context: Context, service: ServiceRecord, max_hosts: int) -> Doc
         "cluster": service.cluster,
         "sentence": mind.sentence,
         "service": _mind_view(service, mind),
-        **_table(demand, answers, max_hosts),
+        **_table(context, demand, answers, max_hosts),
     }
 
 
@@ -138,7 +139,7 @@ def _mind_view(service: ServiceRecord, mind: Mind) -> Document:
 # ---------------------------------------------------------------- task definitions and tasks
 
 
-def demand_of_definition(context: Context, definition: TaskDefinitionRecord, cluster: str, group: str = "") -> Demand:
+def _demand_of_definition(context: Context, definition: TaskDefinitionRecord, cluster: str, group: str = "") -> Demand:
     """Return what a task of a definition asks for, without what a request may add. Raises ApiError if it can't run."""
     launch = Launch(
         operation="",
@@ -153,7 +154,7 @@ def demand_of_definition(context: Context, definition: TaskDefinitionRecord, clu
 def _of_definition(context: Context, definition: TaskDefinitionRecord, cluster: str, max_hosts: int) -> Document:
     name, demand, problem = definition.name, None, ""
     try:
-        demand = demand_of_definition(context, definition, cluster)
+        demand = _demand_of_definition(context, definition, cluster)
     except ApiError as error:
         problem = error.message
     answers = [] if demand is None else answers_of(candidates_of(context.state, cluster), demand)
@@ -168,7 +169,7 @@ def _of_definition(context: Context, definition: TaskDefinitionRecord, cluster: 
         "name": name,
         "cluster": cluster,
         "sentence": sentence,
-        **_table(demand, answers, max_hosts),
+        **_table(context, demand, answers, max_hosts),
     }
 
 
@@ -186,7 +187,7 @@ async def _of_task(context: Context, task: TaskRecord, max_hosts: int) -> Docume
         "sentence": f"{_how_task_is(context, task, last)} {_how_many(answers, 'one more like it')}",
         "task": task_view(context, task, archived=context.state.tasks.get(task.id) is None),
         "lines": [story_line_view(line) for line in lines[-_LINES:]],
-        **_table(demand, answers, max_hosts),
+        **_table(context, demand, answers, max_hosts),
     }
 
 
@@ -223,19 +224,14 @@ def _how_task_is(context: Context, task: TaskRecord, last: str) -> str:
 # ---------------------------------------------------------------- the table of hosts
 
 
-def hosts_view(answers: Sequence[HostAnswer], group: str, max_hosts: int) -> list[Document]:
-    """Render what hosts say, the first `max_hosts`."""
-    return [_host_view(answer, group) for answer in answers[:max_hosts]]
-
-
-def _table(demand: Demand | None, answers: Sequence[HostAnswer], max_hosts: int) -> Document:
+def _table(context: Context, demand: Demand | None, answers: Sequence[HostAnswer], max_hosts: int) -> Document:
     reasons = refusals_of(answers).by_reason()
     return {
         "asks": None if demand is None else _asks(demand),
         "considered": len(answers),
         "wouldTake": sum(answer.fits for answer in answers),
         "reasons": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        "hosts": [] if demand is None else hosts_view(answers, demand.group, max_hosts),
+        "hosts": [] if demand is None else [_host_view(context, each, demand) for each in answers[:max_hosts]],
     }
 
 
@@ -252,21 +248,33 @@ def _asks(demand: Demand) -> Document:
     }
 
 
-def _host_view(answer: HostAnswer, group: str) -> dict[str, Any]:
+def _host_view(context: Context, answer: HostAnswer, demand: Demand) -> dict[str, Any]:
     candidate = answer.candidate
+    in_use = any(obstacle.reason == PORTS for obstacle in answer.obstacles)
     total, held = candidate.instance.facts.resources, candidate.load
     return {
         "id": candidate.id,
         "hostname": candidate.instance.facts.hostname,
         "wouldTake": answer.fits,
-        "tasksOfGroup": candidate.tasks_of(group),
+        "tasksOfGroup": candidate.tasks_of(demand.group),
         "cpuUnitsLeft": max(total.cpu_units - held.cpu_units, 0),
         "memoryMiBLeft": max(total.memory_mib - held.memory_mib, 0),
         "obstacles": [
             {"reason": obstacle.reason, "detail": obstacle.detail, "change": obstacle.change}
             for obstacle in answer.obstacles
         ],
+        "portsHeldBy": _port_holders(context, candidate, demand) if in_use else [],
     }
+
+
+def _port_holders(context: Context, candidate: Candidate, demand: Demand) -> list[Document]:
+    """Which tasks of a host hold the ports that are asked for."""
+    return [
+        {"port": f"{port}/{protocol}", "task": task.id, "group": task.group}
+        for phase in ("pending", "running")
+        for task in context.state.tasks.where("instance_phase", (candidate.id, phase))
+        for protocol, port in sorted(task.resources.ports & demand.resources.ports)
+    ]
 
 
 def _how_many(answers: Sequence[HostAnswer], what: str) -> str:

@@ -8,12 +8,13 @@ A plan says where tasks would go as things are now; what fits today may not fit 
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
+from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.lookup import find_cluster, find_task_definition
 from controlplane.api.errors import ApiError, ClientException, InvalidParameterException, ServiceNotFoundException
@@ -28,7 +29,7 @@ from controlplane.scheduling.sentences import counts_sentence
 from controlplane.services.bounds import bounds_of
 from controlplane.services.census import is_live, occupies
 from controlplane.services.look import suitable
-from controlplane.services.orders import make_order, order_of
+from controlplane.services.orders import Order, make_order, order_of
 from controlplane.services.timing import timing_of
 from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
@@ -95,15 +96,17 @@ def plan_service(context: Context, document: Document) -> Document:
     desired = service.desired_count if request.desired_count is None else request.desired_count
     if not 0 <= desired <= _MAX_DESIRED:
         raise InvalidParameterException(f"desiredCount must be between 0 and {_MAX_DESIRED}, but was {desired}.")
-    definition, demand, changed = _planned_revision(context, service, request.task_definition)
+    definition, order, changed = _planned_revision(context, service, request.task_definition)
     tasks = [task for task in context.state.tasks.where("service", (service.cluster, service.group)) if occupies(task)]
     candidates = candidates_of(context.state, service.cluster)
     if service.scheduling_strategy == "DAEMON":
-        plan = _daemon(candidates, demand, tasks)
+        plan = _daemon(candidates, order.demand, tasks)
     elif changed or request.force:
-        plan = _rolling(service, candidates, demand, desired, tasks)
+        plan = _rolling(service, candidates, _shares(context, order, desired, {}, desired), desired, tasks)
     else:
-        plan = _scaling(candidates, demand, desired, sum(map(is_live, tasks)))
+        live = Counter(task.capacity_provider for task in tasks if is_live(task))
+        missing = max(desired - live.total(), 0)
+        plan = _scaling(candidates, _shares(context, order, desired, live, missing), desired, live.total())
     return {
         "service": service.name,
         "cluster": service.cluster,
@@ -119,8 +122,8 @@ def plan_service(context: Context, document: Document) -> Document:
 
 def _planned_revision(
     context: Context, service: ServiceRecord, reference: str | None
-) -> tuple[TaskDefinitionRecord, Demand, bool]:
-    """Return the definition to plan with, what its tasks ask for, and whether it is another one than now.
+) -> tuple[TaskDefinitionRecord, Order, bool]:
+    """Return the definition to plan with, how its tasks are made, and whether it is another one than now.
 
     Raises ClientException for a definition that isn't there, isn't ACTIVE, or can't be run.
     """
@@ -134,24 +137,32 @@ def _planned_revision(
     if definition.status != "ACTIVE" and definition.name != present:
         raise ClientException("TaskDefinition is inactive")
     order = make_order(context, service, definition, {} if revision is None else revision.document, started_by)
-    demand = order.demand
-    if order.strategy:
-        # A plan is of one demand: that of the capacity provider which gets the most.
-        leading = max(order.strategy, key=lambda item: (item.get("weight") or 0, item.get("base") or 0))
-        extra = provider_constraints(context.state, leading["capacityProvider"])
-        demand = replace(demand, constraints=(*demand.constraints, *extra))
-    return definition, demand, definition.name != present
+    return definition, order, definition.name != present
+
+
+def _shares(context: Context, order: Order, desired: int, present: Mapping[str, int], count: int) -> list[Want]:
+    """Share `count` more tasks out among the capacity providers."""
+    shares = Counter(providers_for_service(order.strategy, desired, present, count))
+    return [Want(provider, _on_provider(context, order.demand, provider), share) for provider, share in shares.items()]
+
+
+def _on_provider(context: Context, demand: Demand, provider: str) -> Demand:
+    extra = provider_constraints(context.state, provider)
+    return replace(demand, constraints=(*demand.constraints, *extra)) if extra else demand
 
 
 def _rolling(
-    service: ServiceRecord, candidates: Sequence[Candidate], demand: Demand, desired: int, tasks: Sequence[TaskRecord]
+    service: ServiceRecord,
+    candidates: Sequence[Candidate],
+    wants: Sequence[Want],
+    desired: int,
+    tasks: Sequence[TaskRecord],
 ) -> _Plan:
     """All tasks are replaced, within the deployment configuration."""
     bounds = bounds_of(service, desired)
     found = roll(
         candidates,
-        demand,
-        desired,
+        wants,
         sorted(tasks, key=lambda task: (task.created_at, task.id)),
         lower=bounds.lower,
         upper=bounds.upper,
@@ -168,15 +179,16 @@ def _rolling(
     )
 
 
-def _scaling(candidates: Sequence[Candidate], demand: Demand, desired: int, live: int) -> _Plan:
+def _scaling(candidates: Sequence[Candidate], wants: Sequence[Want], desired: int, live: int) -> _Plan:
     """More tasks beside those there are, or fewer."""
-    (planned,) = place_in_turn(candidates, [Want("", demand, max(desired - live, 0))], random.Random(0))
+    planned = place_in_turn(candidates, wants, random.Random(0))
+    refusals = next((plan.placement.refusals for plan in planned if plan.missing), ())
     return _Plan(
         wanted=desired,
         kept=min(live, desired),
         stopped=max(live - desired, 0),
-        chosen=planned.placement.chosen,
-        placement=planned.placement,
+        chosen=tuple(instance_id for plan in planned for instance_id in plan.placement.chosen),
+        placement=Placement((), refusals, considered=len(candidates)),
     )
 
 
@@ -277,8 +289,7 @@ def _wants(context: Context, tasks: Iterable[TaskRecord]) -> tuple[list[Want], l
         except ApiError:
             order = None
         demand = Demand(resources=group[0].resources, group=service.group) if order is None else order.demand
-        extra = provider_constraints(state, provider)
-        wants.append(Want(key, replace(demand, constraints=(*demand.constraints, *extra)), len(group)))
+        wants.append(Want(key, _on_provider(context, demand, provider), len(group)))
     return wants, standalone, daemons
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.scheduling.filters import would_fit_without
-from controlplane.scheduling.model import Candidate, Demand, Placement
+from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
 from controlplane.scheduling.placement import RankedHosts
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
@@ -43,9 +43,8 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class Roll(msgspec.Struct, frozen=True):
-    """What would become of a rolling deployment of `wanted` tasks."""
+    """What would become of a rolling deployment."""
 
-    wanted: int
     #: The hosts of the new tasks, in order.
     chosen: tuple[InstanceId, ...]
     #: Old tasks that would stay, since the deployment would be stuck.
@@ -73,8 +72,7 @@ def place_in_turn(candidates: Iterable[Candidate], wants: Sequence[Want], source
 
 def roll(
     candidates: Iterable[Candidate],
-    demand: Demand,
-    wanted: int,
+    wants: Sequence[Want],
     old: Sequence[TaskRecord],
     *,
     lower: int,
@@ -82,28 +80,22 @@ def roll(
     may_stop_first: bool,
     source: random.Random,
 ) -> Roll:
-    """Roll from the `old` tasks to `wanted` ones of `demand`.
+    """Roll from the `old` tasks to those of `wants`, which are one service's: one for each capacity provider.
 
     `lower` tasks stay healthy and at most `upper` are there at any time; every new task is taken to become healthy.
     `may_stop_first`: where nothing fits but for what old tasks hold, one of them may stop first, below `lower`.
     Raises QueryError as `place` does.
     """
-    hosts = {candidate.id: candidate for candidate in candidates}
-    ranked = _ranked(hosts.values(), demand, source)
-    chosen: list[InstanceId] = []
+    hosts = _Hosts(candidates, wants, source)
+    wanted = sum(want.count for want in wants)
     left = list(old)
     stop_first, rounds = False, 0
-    placement = Placement((), (), considered=len(hosts))
-    while len(chosen) < wanted or left:
-        room = max(min(upper - len(chosen) - len(left), wanted - len(chosen)), 0)
-        placement = ranked.choose(room, demand.avoid)
-        for instance_id in placement.chosen:
-            hosts[instance_id] = _with_task(hosts[instance_id], demand)
-            ranked.put(hosts[instance_id])
-        chosen += placement.chosen
-        count = min(max(len(chosen) + len(left) - min(lower, wanted), 0), len(left))
+    placement = Placement((), (), considered=len(hosts.now))
+    while len(hosts.chosen) < wanted or left:
+        placement = hosts.place(upper - len(hosts.chosen) - len(left))
+        count = min(max(len(hosts.chosen) + len(left) - min(lower, wanted), 0), len(left))
         if not count and not placement.chosen:
-            blocker = _blocker(hosts, demand, left) if may_stop_first and len(chosen) < wanted else None
+            blocker = hosts.blocker(left) if may_stop_first else None
             if blocker is None:
                 break
             stop_first = True
@@ -111,12 +103,53 @@ def roll(
             left.insert(0, blocker)
             count = 1
         for task in left[:count]:
-            if task.instance_id in hosts:
-                hosts[task.instance_id] = without(hosts[task.instance_id], [task])
-                ranked.put(hosts[task.instance_id])
+            hosts.stop(task)
         del left[:count]
         rounds += 1
-    return Roll(wanted, tuple(chosen), len(left), rounds, stop_first, placement)
+    return Roll(tuple(hosts.chosen), len(left), rounds, stop_first, placement)
+
+
+class _Hosts:
+    """The hosts of a roll as they come to be, ranked for each want."""
+
+    def __init__(self, candidates: Iterable[Candidate], wants: Sequence[Want], source: random.Random) -> None:
+        self.now = {candidate.id: candidate for candidate in candidates}
+        self.chosen: list[InstanceId] = []
+        self._wants = [(want.demand, _ranked(self.now.values(), want.demand, source)) for want in wants]
+        self._missing = [want.count for want in wants]
+
+    def place(self, room: int) -> Placement:
+        """Place up to `room` of the tasks that are missing; tell what was chosen, and the refusals of what wasn't."""
+        chosen: list[InstanceId] = []
+        refusals: tuple[Refusal, ...] = ()
+        for number, (demand, ranked) in enumerate(self._wants):
+            placement = ranked.choose(max(min(room - len(chosen), self._missing[number]), 0), demand.avoid)
+            for instance_id in placement.chosen:
+                self._put(_with_task(self.now[instance_id], demand))
+            self._missing[number] -= len(placement.chosen)
+            chosen += placement.chosen
+            refusals = refusals or placement.refusals
+        self.chosen += chosen
+        return Placement(tuple(chosen), refusals, considered=len(self.now))
+
+    def stop(self, task: TaskRecord) -> None:
+        """Let an old task go."""
+        if task.instance_id in self.now:
+            self._put(without(self.now[task.instance_id], [task]))
+
+    def blocker(self, left: Sequence[TaskRecord]) -> TaskRecord | None:
+        """Return an old task without which its host would take one of the tasks that are missing."""
+        demands = [demand for (demand, _), missing in zip(self._wants, self._missing, strict=True) if missing]
+        for task in left:
+            candidate = None if task.instance_id is None else self.now.get(task.instance_id)
+            if candidate is not None and any(would_fit_without(candidate, demand, [task]) for demand in demands):
+                return task
+        return None
+
+    def _put(self, candidate: Candidate) -> None:
+        self.now[candidate.id] = candidate
+        for _, ranked in self._wants:
+            ranked.put(candidate)
 
 
 def without(candidate: Candidate, tasks: Iterable[TaskRecord]) -> Candidate:
@@ -141,12 +174,3 @@ def _with_task(candidate: Candidate, demand: Demand) -> Candidate:
     load.add(demand.resources, 1)
     load.add_to_group(demand.group, 1)
     return replace(candidate, load=load)
-
-
-def _blocker(hosts: dict[InstanceId, Candidate], demand: Demand, left: Sequence[TaskRecord]) -> TaskRecord | None:
-    """Return an old task without which its host would take a new one."""
-    for task in left:
-        candidate = None if task.instance_id is None else hosts.get(task.instance_id)
-        if candidate is not None and would_fit_without(candidate, demand, [task]):
-            return task
-    return None

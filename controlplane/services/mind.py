@@ -25,11 +25,6 @@ class Mind(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     healthy: int
 
-    @property
-    def is_well(self) -> bool:
-        """Whether it runs all it should, with nothing under way."""
-        return not self.causes
-
 
 def mind_of(
     service: ServiceRecord,

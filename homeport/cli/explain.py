@@ -67,7 +67,11 @@ def _hosts(answer: dict[str, Any]) -> None:
     click.echo()
     rows: list[list[Any]] = []
     for host in answer["hosts"]:
-        said = [_said(obstacle) for obstacle in host["obstacles"]] or [""]
+        said = [_said(obstacle) for obstacle in host["obstacles"]]
+        said += [
+            f"{each['port']}: held by task {short_id(each['task'])} ({each['group']})" for each in host["portsHeldBy"]
+        ]
+        said = said or [""]
         left = [f"{vcpu(host['cpuUnitsLeft'])} vCPU", mib(host["memoryMiBLeft"])]
         head = [short_id(host["id"]), host["hostname"], *left, "yes" if host["wouldTake"] else "no"]
         rows.append([*head, said[0]])

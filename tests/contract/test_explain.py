@@ -218,7 +218,7 @@ def test_a_plan_of_another_definition(server: ApiServer, fleet: Fleet, ecs: Any,
 
 
 def test_a_plan_knows_when_an_old_task_has_to_stop_first(
-    server: ApiServer, fleet: Fleet, ecs: Any, rollouts: Rollouts
+    server: ApiServer, fleet: Fleet, ecs: Any, rollouts: Rollouts, homeport: Homeport
 ) -> None:
     fixed = [{**SMALL, "portMappings": [{"containerPort": 80, "hostPort": 8080}]}]
     register_web(ecs, "fixed", fixed)
@@ -233,6 +233,9 @@ def test_a_plan_knows_when_an_old_task_has_to_stop_first(
     assert plan["sentence"] == (
         "web would run 1 task of fixed:1: 1 new, 0 kept, 1 stopped. An old task has to stop before a new one starts."
     )
+    (host,) = explain(server, "fixed")["hosts"]
+    assert host["portsHeldBy"] == [{"port": "8080/tcp", "task": record.id, "group": "service:web"}]
+    assert f"8080/tcp: held by task {record.id[:12]} (service:web)" in homeport("explain", "fixed").stdout
     rollouts.update(given=("minimumHealthyPercent",))
     stuck = call(server, "PlanService", service="web", taskDefinition="fixed")
     assert stuck["detail"] == "Of 1 host 1 has a host port in use."

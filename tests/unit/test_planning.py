@@ -49,7 +49,7 @@ def old_tasks(demand: Demand, *hosts: str) -> list[TaskRecord]:
 
 def a_roll(hosts: list[Candidate], demand: Demand, wanted: int, old: list[TaskRecord], **bounds: Any) -> Any:
     defaults: dict[str, Any] = {"lower": wanted, "upper": 2 * wanted, "may_stop_first": False}
-    return roll(hosts, demand, wanted, old, source=random.Random(1), **{**defaults, **bounds})
+    return roll(hosts, [Want("", demand, wanted)], old, source=random.Random(1), **{**defaults, **bounds})
 
 
 # ---------------------------------------------------------------- in turn
@@ -95,6 +95,23 @@ def test_host_ports_make_it_stop_first_if_it_may() -> None:
     assert (sorted(plan.chosen), plan.left, plan.stop_first) == (["a", "b"], 0, True)
     foreign = [a_host("a", *old_tasks(replace(demand, group="service:other"), "a"))]
     assert a_roll(foreign, demand, 1, [], may_stop_first=True).chosen == ()
+
+
+def test_each_providers_share_rolls_on_its_own_hosts() -> None:
+    own = a_demand(constraints=(Constraint("memberOf", "attribute:rack == a", "own"),))
+    old = old_tasks(own, "a", "b")
+    hosts = [
+        a_host("a", old[0], memory=20, attributes={"rack": "a"}),
+        a_host("b", old[1], attributes={"rack": "b"}),
+    ]
+    wants = [Want("own", own, 1), Want("FARGATE", a_demand(), 2)]
+    bounds: dict[str, Any] = {"lower": 2, "upper": 4, "may_stop_first": False, "source": random.Random(1)}
+    plan = roll(hosts, wants, old, **bounds)
+    assert (plan.chosen[0], plan.left) == ("a", 0)
+    assert Counter(plan.chosen) == {"a": 2, "b": 1}
+    stuck = roll(hosts, [Want("own", own, 3)], old, **bounds)
+    assert Counter(stuck.chosen) == {"a": 2}
+    assert counts_sentence(stuck.placement) == "Of 2 hosts 1 isn't of the capacity provider, 1 lacks memory."
 
 
 def test_scaling_up_and_down_and_old_tasks_on_hosts_that_are_gone() -> None:
