@@ -79,6 +79,7 @@ class _Act:
         self._say_which("has stopped {count} running tasks: {tasks}.", self._stopped)
         if (sentence := self._starter.unplaced_event()) is not None:
             self._say(sentence)
+        self._tell_ends()
         return self._starter.blocked
 
     def _do(self, action: Action) -> None:
@@ -111,6 +112,15 @@ class _Act:
                     self._transaction.delete(task_set)
             case Say():
                 self._say(action.message)
+
+    def _tell_ends(self) -> None:
+        """Tell in the service's history how the deployments that are over now ended, and where their time went."""
+        for deployment in map(self._state.deployments.get, sorted(self._under_way)):
+            if deployment is not None and deployment.finished_at is not None:
+                line = StoryLine(
+                    at=self._now, event="deployment-ended", message=budget.summary(deployment), actor="service"
+                )
+                self._transaction.tell(TaskId(self._service.id), line)
 
     # ------------------------------------------------------------ tasks
 
@@ -173,7 +183,7 @@ class _Act:
     def _mark_healthy(self, task: TaskRecord, at: float) -> None:
         healthy = replace(task, healthy_at=at)
         self._transaction.put(healthy)
-        self._tell(task, "healthy", "The task counts as healthy")
+        self._tell(task, "healthy", f"The task counts as healthy: {budget.phases_text(healthy)}")
         self._account(task.started_by, healthy, budget.TO_HEALTHY)
 
     def _account(self, deployment_id: str, task: TaskRecord, phases: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, PhaseTimes
 
-__all__ = ["DRAIN", "PHASES", "TO_HEALTHY", "phases_of", "with_task"]
+__all__ = ["DRAIN", "PHASES", "TO_HEALTHY", "phases_of", "phases_text", "summary", "with_task"]
 
 #: What is known of a task once it is healthy, and once it has stopped; in the order in which they pass.
 TO_HEALTHY: Final = ("schedule", "pull", "start", "healthy")
@@ -52,6 +52,22 @@ def with_task(deployment: DeploymentRecord, task: TaskRecord, phases: Collection
     if not times:
         return deployment
     return replace(deployment, budget=_added(deployment.budget, times))
+
+
+def phases_text(task: TaskRecord) -> str:
+    """Say where a task's time went until it was healthy, for its story: `schedule 0.01 s, pull 1.20 s, ...`."""
+    return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases_of(task).items() if name in TO_HEALTHY)
+
+
+def summary(deployment: DeploymentRecord) -> str:
+    """Say how a deployment that is over ended, and where its time went, for its service's story."""
+    seconds = (deployment.finished_at or deployment.updated_at) - deployment.created_at
+    kind = "rollback" if deployment.rollback_of else "deployment"
+    parts = [f"{kind} {deployment.id} ended {deployment.status.value} after {max(0.0, seconds):.1f} s"]
+    for phase, times in deployment.budget.items():
+        mean = times.total_s / max(1, times.count)
+        parts.append(f"{phase} of {times.count} tasks: mean {mean:.2f} s, at most {times.max_s:.2f} s")
+    return "; ".join(parts)
 
 
 def _added(budget: Mapping[str, PhaseTimes], times: Mapping[str, float]) -> dict[str, PhaseTimes]:

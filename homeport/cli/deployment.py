@@ -110,7 +110,7 @@ def _show(service: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
     kind = "rollback" if latest["rollbackOf"] else "deployment"
     click.echo(f"{kind} {latest['id']} of {latest['taskDefinition']}: {_how(latest)}")
     click.echo(f"began {moment(latest['createdAt'])}, {latest['healthyTasks']} tasks have become healthy")
-    if latest["lastFailure"] and latest["status"] != "SUCCESSFUL":
+    if latest["lastFailure"] and latest["status"] != "SUCCESSFUL" and latest["lastFailure"] not in _how(latest):
         click.echo(f"last failure: {latest['lastFailure']}")
     for hook in latest["hooks"]:
         if hook["status"] == "AWAITING_ACTION":
@@ -162,14 +162,16 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _print_tasks(tasks: list[dict[str, Any]]) -> None:
+    # Only what was replaced itself has been drained.
+    phases = [phase for phase in _PHASES if phase != "drain" or any(phase in task["phases"] for task in tasks)]
     print_table(
-        ["TASK", "NODE", "STATUS", *(phase.upper() for phase in _PHASES), "REASON"],
+        ["TASK", "NODE", "STATUS", *(phase.upper() for phase in phases), "REASON"],
         (
             [
                 short_id(task["id"]),
                 task["hostname"] or "-",
                 _task_status(task),
-                *(_seconds(task["phases"].get(phase)) for phase in _PHASES),
+                *(_seconds(task["phases"].get(phase)) for phase in phases),
                 task["stoppedReason"] or "",
             ]
             for task in tasks

@@ -14,7 +14,7 @@ from controlplane.state.service_records import (
     RolloutState,
     ServiceDeploymentStatus,
 )
-from homeport.status import TaskStatus
+from homeport.status import DesiredStatus, TaskStatus
 from tests.contract.commandline import Homeport
 from tests.contract.fleet import Fleet, register_web
 from tests.contract.rollouts import Rollouts
@@ -151,8 +151,8 @@ def test_a_deployment_is_shown_with_where_its_time_went(
         ["drain", "1", "2.00", "s", "2.00", "s", "2.00", "s", "50", "%"],
     ]
     assert table(said, "TASK") == [
-        [task.id[:12], "node-7", "RUNNING", "(healthy)", "0.50", "s", "-", "2.00", "s", "5.00", "s", "-"],
-        [lost.id[:12], "node-7", "unknown", "(its", "host", "is", "silent)", "-", "-", "-", "-", "-"],
+        [task.id[:12], "node-7", "RUNNING", "(healthy)", "0.50", "s", "-", "2.00", "s", "5.00", "s"],
+        [lost.id[:12], "node-7", "unknown", "(its", "host", "is", "silent)", "-", "-", "-", "-"],
     ]
     (row,) = table(said, "EARLIER")
     assert row[:2] == [earlier.id, "web:1"]
@@ -163,8 +163,11 @@ def test_a_deployment_is_shown_with_where_its_time_went(
 
 def test_a_deployment_that_fails_or_waits_says_for_what(homeport: Homeport, rollouts: Rollouts) -> None:
     hook = HookState(id="hook-1", stage="POST_SCALE_UP")
-    rollouts.deploy(rollout_reason="ECS deployment in progress.", last_failure="exit 1", hooks=(hook,))
+    deployment = rollouts.deploy(rollout_reason="ECS deployment in progress.", last_failure="exit 1", hooks=(hook,))
+    moments: dict[str, Any] = {"stopping_at": 20.0, "stopped_at": 21.5, "desired": DesiredStatus.STOPPED}
+    rollouts.task(deployment.id, TaskStatus.STOPPED, stopped_reason="it exited", **moments)
     said = homeport("deployment", "web").stdout
+    assert table(said, "TASK")[0][1:] == ["-", "STOPPED", "-", "-", "-", "-", "1.50", "s", "it", "exited"]
     assert ": IN_PROGRESS for 3" in said
     assert "last failure: exit 1\n" in said
     assert "paused after POST_SCALE_UP: aws ecs continue-service-deployment --hook-id hook-1" in said

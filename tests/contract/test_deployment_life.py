@@ -148,6 +148,11 @@ def test_a_pipeline_deploys_and_sees_where_the_time_went(homeport: Homeport, ecs
     assert [each["phases"].keys() for each in answer["deployments"][0]["tasks"]] == [
         {"schedule", "pull", "start", "healthy"}
     ] * 2
+    story = homeport("story", "web").stdout
+    assert f"deployment {answer['deployments'][0]['id']} ended SUCCESSFUL after" in story
+    assert "drain of 2 tasks: mean 0." in story
+    told = homeport("story", answer["deployments"][0]["tasks"][0]["id"]).stdout
+    assert "The task counts as healthy: schedule 0." in told
 
 
 def test_a_broken_revision_is_rolled_back_and_the_pipeline_fails(

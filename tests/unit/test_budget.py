@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from controlplane.services.budget import DRAIN, PHASES, TO_HEALTHY, phases_of, with_task
+from controlplane.services.budget import DRAIN, PHASES, TO_HEALTHY, phases_of, phases_text, summary, with_task
 from controlplane.state.records import TaskRecord
-from controlplane.state.service_records import DeploymentRecord, PhaseTimes
+from controlplane.state.service_records import DeploymentRecord, PhaseTimes, ServiceDeploymentStatus
 from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, TaskSpec
 
@@ -98,3 +99,15 @@ def test_a_deployment_adds_its_tasks_up() -> None:
 
 def test_a_task_that_tells_nothing_leaves_the_deployment_as_it_is() -> None:
     assert with_task(DEPLOYMENT, task(), TO_HEALTHY) is DEPLOYMENT
+
+
+def test_the_words_for_stories() -> None:
+    assert phases_text(task(**USUAL)) == "schedule 0.25 s, pull 2.00 s, start 0.62 s, healthy 5.00 s"
+    ended = replace(
+        with_task(with_task(DEPLOYMENT, task(**USUAL), DRAIN), task(**{**USUAL, "stopped_at": 201.0}), DRAIN),
+        status=ServiceDeploymentStatus.SUCCESSFUL,
+        finished_at=7.25,
+    )
+    drained = "drain of 2 tasks: mean 2.00 s, at most 3.00 s"
+    assert summary(ended) == f"deployment ecs-svc/1 ended SUCCESSFUL after 7.2 s; {drained}"
+    assert summary(replace(ended, rollback_of="x", budget={})) == "rollback ecs-svc/1 ended SUCCESSFUL after 7.2 s"
