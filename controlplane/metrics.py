@@ -21,6 +21,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from controlplane.schedule_metrics import ScheduleMetrics
 from controlplane.service_metrics import ServiceCollector, ServiceMetrics
 from controlplane.state.records import TaskRecord
 from controlplane.state.state import State
@@ -177,6 +178,7 @@ class ControlPlaneMetrics:
         )
         #: Those of services, a part of these; the service scheduler tells it of its looks.
         self.services = ServiceMetrics(registry)
+        self._schedules = ScheduleMetrics(registry)
 
     # ------------------------------------------------------------ what others tell
 
@@ -231,6 +233,7 @@ class ControlPlaneMetrics:
         """Count the changes of one commit. `now`: epoch seconds."""
         for change in commit.changes:
             self.services.observe_change(change)
+            self._schedules.observe_change(change)
             if isinstance(change.new, TaskRecord):
                 self._observe_task(change.old if isinstance(change.old, TaskRecord) else None, change.new, now)
 
