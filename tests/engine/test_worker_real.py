@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from agent.engine.plan import volume_plans
 from agent.hostview import LateCgroups
+from agent.isolation import Contact
 from homeport.clock import SystemClock
 from homeport.protocol import Assignment, LogsRequest
 from homeport.spec import ContainerSpec, Dependency, HealthCheck, Mount, RestartPolicy, TaskSpec, Volume
@@ -28,7 +29,7 @@ OBEDIENT = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
 class Bench(AgentHost):
     """An agent on the real Engine, whose containers are removed at the end."""
 
-    def __init__(self, path: Path, lab: Lab) -> None:
+    def __init__(self, path: Path, lab: Lab, *, contact: Callable[[], Contact] = Contact) -> None:
         super().__init__(
             path,
             lab.engine,
@@ -37,6 +38,7 @@ class Bench(AgentHost):
             cgroups=LateCgroups(lab.engine, lab.engine.docker_host),
             patience_s=DEADLINE_S,
             cleanup_after_s=0.0,
+            contact=contact,
         )
         self.lab = lab
         self.task_id = lab.task_id()
