@@ -170,6 +170,34 @@ def test_an_update_during_an_update_supersedes_it(ecs: Any, server: ApiServer) -
     assert kept.status is ServiceDeploymentStatus.SUCCESSFUL
 
 
+def test_an_update_during_a_rollback_ends_both(ecs: Any, server: ApiServer, web: str) -> None:
+    create(ecs)
+    register(ecs)
+    failing, first = ids(update(ecs, taskDefinition="web"))
+    deployments, service = server.context.state.deployments, server.context.state.services.get("default/web")
+    failed, stable = deployments.get(failing), deployments.get(first)
+    assert service is not None
+    assert failed is not None
+    assert stable is not None
+    rollback = replace(
+        failed, id="ecs-svc/1234567890123456789", arn_id="r", revision=stable.revision, rollback_of=failing
+    )
+    put_records(
+        server,
+        replace(failed, status=ServiceDeploymentStatus.ROLLBACK_IN_PROGRESS, rollout=RolloutState.FAILED),
+        rollback,
+        replace(service, deployments=(rollback.id, failing, first)),
+    )
+    # What the rollback goes back to is what there is: asking for it begins nothing.
+    assert ids(update(ecs, taskDefinition=web)) == [rollback.id, failing, first]
+    answer = update(ecs, taskDefinition="web")
+    assert ids(answer)[1:] == [rollback.id, failing, first]
+    for deployment_id in (rollback.id, failing):
+        ended = deployments.get(deployment_id)
+        assert ended is not None
+        assert (ended.status, ended.finished_at is None) == (ServiceDeploymentStatus.STOPPED, False)
+
+
 def test_the_family_means_its_newest_active_revision(ecs: Any, web: str) -> None:
     create(ecs)
     second, third = register(ecs), register(ecs)
