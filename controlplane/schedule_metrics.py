@@ -23,7 +23,7 @@ class ScheduleMetrics:
             ["outcome"],
             registry=registry,
         )
-        self._runs = {
+        self._runs: dict[RunOutcome, CounterMetric] = {
             outcome: runs.labels(outcome.value) for outcome in RunOutcome if outcome is not RunOutcome.PENDING
         }
         self._delay = Histogram(

@@ -1,7 +1,11 @@
 """EventBridge Scheduler's operations, through boto3."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.api.scheduler import MAX_GROUPS
 from tests.contract.schedules import CLUSTER, ROLE, WEB, ecs_target, schedule
-from tests.contract.server import ACCOUNT, REGION, ApiServer, sign
+from tests.contract.server import ACCESS_KEY_ID, ACCOUNT, REGION, SECRET, ApiServer, sign
 
 ARN = f"arn:aws:scheduler:{REGION}:{ACCOUNT}"
 
@@ -378,3 +382,32 @@ def test_a_query_that_cannot_be_read(server: ApiServer) -> None:
     answer = signed(server, "GET", "/schedules?MaxResults=0")
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
     assert json.loads(answer.body)["Message"].startswith("1 validation error detected: Value '0' at 'MaxResults'")
+
+
+def aws(server: ApiServer, *arguments: str) -> Any:
+    """Run the AWS CLI against the server and return what it prints."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    command = [str(Path(sys.executable).with_name("aws")), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def test_the_aws_cli_works_unchanged(server: ApiServer, scheduler: Any) -> None:
+    target = json.dumps(ecs_target())
+    expression = ("--schedule-expression", "cron(0 3 * * ? *)", "--schedule-expression-timezone", "Europe/Berlin")
+    window = ("--flexible-time-window", "Mode=OFF")
+    aws(server, "scheduler", "create-schedule", "--name", "cli", *expression, *window, "--target", target)
+    assert scheduler.get_schedule(Name="cli")["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    aws(server, "events", "put-rule", "--name", "cli", "--schedule-expression", "rate(5 minutes)")
+    targets = json.dumps([{"Id": "one", **ecs_target()}])
+    answer = aws(server, "events", "put-targets", "--rule", "cli", "--targets", targets)
+    assert answer == {"FailedEntryCount": 0, "FailedEntries": []}
