@@ -390,7 +390,7 @@ def aws(server: ApiServer, *arguments: str) -> Any:
         "PATH": os.environ["PATH"],
         "HOME": "/nonexistent",
         "AWS_ENDPOINT_URL": server.url,
-        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_MAX_ATTEMPTS": "1",
