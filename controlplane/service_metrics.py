@@ -13,13 +13,13 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from controlplane.services.budget import PHASES
+from controlplane.services.counts import count_tasks_of_service
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import (
     DeploymentRecord,
     PhaseTimes,
     RolloutState,
     ServiceDeploymentStatus,
-    ServiceRecord,
     TaskSetRecord,
 )
 from controlplane.state.state import State
@@ -58,10 +58,10 @@ class ServiceCollector:
             name = [service.cluster, service.name]
             live = [d for d in map(self._state.deployments.get, service.deployments) if d is not None]
             rollouts.update(deployment.rollout for deployment in live)
-            counts = self._counts(service)
+            counts = count_tasks_of_service(self._state, service)
             desired.add_metric(name, service.desired_count)
-            running.add_metric(name, counts["running"])
-            pending.add_metric(name, counts["pending"])
+            running.add_metric(name, counts.running)
+            pending.add_metric(name, counts.pending)
             failed.add_metric(name, live[0].failed_tasks if live else 0)
         yield from (desired, running, pending, failed)
         deployments = GaugeMetricFamily(
@@ -70,16 +70,6 @@ class ServiceCollector:
         for state in RolloutState:
             deployments.add_metric([state.value], rollouts[state])
         yield deployments
-
-    def _counts(self, service: ServiceRecord) -> Counter[str]:
-        names = list(service.deployments)
-        if service.controller == "EXTERNAL":
-            names += [task_set.id for task_set in self._state.task_sets.where("service", service.id)]
-        counts: Counter[str] = Counter()
-        for name in names:
-            for phase in ("running", "pending"):
-                counts[phase] += self._state.tasks.count("deployment_count", (name, phase))
-        return counts
 
 
 def _per_service(name: str, meaning: str) -> GaugeMetricFamily:

@@ -3,7 +3,6 @@
 These shapes are what `homeport ... --json` prints, so members are only ever added.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from controlplane.api.ecs.service_arns import service_arn, service_deployment_arn
@@ -11,6 +10,7 @@ from controlplane.api.homeport_views import host_name
 from controlplane.api.registry import Document
 from controlplane.context import Context
 from controlplane.services.budget import phases_of
+from controlplane.services.counts import count_tasks, count_tasks_of_service
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import (
     DeploymentRecord,
@@ -30,8 +30,7 @@ MAX_TASKS: Final = 100
 def service_view(context: Context, service: ServiceRecord) -> Document:
     """Render a service: what it wants, what it has, what its deployment is at, what was last said of it."""
     live = [d for d in map(context.state.deployments.get, service.deployments) if d is not None]
-    task_sets = tuple(context.state.task_sets.where("service", service.id))
-    running, pending = _counts(context, (*service.deployments, *(each.id for each in task_sets)))
+    running, pending = count_tasks_of_service(context.state, service)
     last = max(context.state.events.where("service", service.id), key=lambda event: event.number, default=None)
     return {
         "id": service.id,
@@ -78,15 +77,6 @@ def _definition(context: Context, service: ServiceRecord, live: list[DeploymentR
     return None if revision is None else revision.task_definition
 
 
-def _counts(context: Context, started_by: Iterable[str]) -> tuple[int, int]:
-    """Count the tasks of these deployments and task sets that run, and those on their way there."""
-    running = pending = 0
-    for name in started_by:
-        running += context.state.tasks.count("deployment_count", (name, "running"))
-        pending += context.state.tasks.count("deployment_count", (name, "pending"))
-    return running, pending
-
-
 def event_view(event: EventRecord) -> Document:
     """Render one of a service's last events."""
     return {"number": event.number, "at": event.at, "message": event.message}
@@ -104,7 +94,7 @@ def deployment_view(context: Context, service: ServiceRecord, deployment: Deploy
     if deployment.id in service.deployments[:1]:
         position = "PRIMARY"
     revision = context.state.revisions.get(deployment.revision)
-    running, pending = _counts(context, [deployment.id])
+    running, pending = count_tasks(context.state, deployment.id)
     ended_at = context.clock.now() if deployment.finished_at is None else deployment.finished_at
     return {
         "id": deployment.id,

@@ -114,7 +114,9 @@ def _show(service: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
         click.echo(f"last failure: {latest['lastFailure']}")
     for hook in latest["hooks"]:
         if hook["status"] == "AWAITING_ACTION":
-            click.echo(f"paused after {hook['stage']}: aws ecs continue-service-deployment --hook-id {hook['id']} ...")
+            click.echo(f"paused at {hook['stage']}. Let it go on:")
+            arn = latest["serviceDeploymentArn"]
+            click.echo(f"  aws ecs continue-service-deployment --service-deployment-arn {arn} --hook-id {hook['id']}")
     if latest["budget"]:
         click.echo()
         _print_budget(latest["budget"])

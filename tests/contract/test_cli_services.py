@@ -170,7 +170,9 @@ def test_a_deployment_that_fails_or_waits_says_for_what(homeport: Homeport, roll
     assert table(said, "TASK")[0][1:] == ["-", "STOPPED", "-", "-", "-", "-", "1.50", "s", "it", "exited"]
     assert ": IN_PROGRESS for 3" in said
     assert "last failure: exit 1\n" in said
-    assert "paused after POST_SCALE_UP: aws ecs continue-service-deployment --hook-id hook-1" in said
+    arn = rollouts.arn(deployment)
+    assert "paused at POST_SCALE_UP. Let it go on:\n" in said
+    assert f"aws ecs continue-service-deployment --service-deployment-arn {arn} --hook-id hook-1\n" in said
 
 
 def test_a_service_without_a_deployment(homeport: Homeport, rollouts: Rollouts) -> None:

@@ -7,6 +7,7 @@ from controlplane.api.ecs.service_arns import revision_arn, service_deployment_a
 from controlplane.context import Context
 from controlplane.services.bounds import Breaker, breaker_of
 from controlplane.services.breaker import BREAKER
+from controlplane.services.counts import count_tasks
 from controlplane.state.service_records import (
     DeploymentRecord,
     RevisionRecord,
@@ -15,7 +16,7 @@ from controlplane.state.service_records import (
     ServiceRecord,
 )
 
-__all__ = ["brief_view", "deployment_view", "revision_view"]
+__all__ = ["brief_view", "deployment_view", "revision_summary", "revision_view"]
 
 Document = dict[str, Any]
 
@@ -46,13 +47,13 @@ def deployment_view(context: Context, deployment: DeploymentRecord) -> Document:
     service = context.state.services.get(deployment.service)
     if service is not None and service.id != deployment.service_id:
         service = None  # a later service of that name
-    sources = (_revision_summary(context, service, revision_id) for revision_id in deployment.source_revisions)
+    sources = (revision_summary(context, service, revision_id) for revision_id in deployment.source_revisions)
     return _given(
         **_identity(context, deployment),
         stoppedAt=deployment.stopped_at,
         updatedAt=deployment.updated_at,
         sourceServiceRevisions=[source for source in sources if source is not None],
-        targetServiceRevision=_revision_summary(context, service, deployment.revision),
+        targetServiceRevision=revision_summary(context, service, deployment.revision),
         lifecycleStage=_STAGES.get(deployment.lifecycle_stage, deployment.lifecycle_stage) or None,
         lifecycleHookDetails=_hooks(deployment) or None,
         deploymentConfiguration=None if service is None else service.deployment_configuration,
@@ -80,26 +81,27 @@ def _identity(context: Context, deployment: DeploymentRecord) -> Document:
     }
 
 
-def _revision_summary(context: Context, service: ServiceRecord | None, revision_id: str) -> Document | None:
-    """A revision with the tasks of the service's live deployments that roll it out."""
+def revision_summary(context: Context, service: ServiceRecord | None, revision_id: str) -> Document | None:
+    """A `ServiceRevisionSummary`: a revision with the tasks of the service's live deployments that roll it out.
+
+    None if the revision is forgotten. A rollback and the deployment it goes back to may have the same revision.
+    """
     state = context.state
     revision = state.revisions.get(revision_id)
     if revision is None:
         return None
-    names = () if service is None else service.deployments
-    live = [name for name in names if (record := state.deployments.get(name)) and record.revision == revision_id]
-    running, pending = (
-        sum(state.tasks.count("deployment_count", (name, phase)) for name in live) for phase in ("running", "pending")
-    )
+    live = () if service is None else service.deployments
+    rolling = [name for name in live if (record := state.deployments.get(name)) and record.revision == revision_id]
+    counts = count_tasks(state, *rolling)
     # The PRIMARY deployment is asked for all of the service, those that it replaces for what they still have.
-    requested = running + pending
-    if service is not None and live and live[0] == service.deployments[0]:
+    requested = sum(counts)
+    if service is not None and rolling and rolling[0] == live[0]:
         requested = service.desired_count
     return {
         "arn": revision_arn(context, revision),
         "requestedTaskCount": requested,
-        "runningTaskCount": running,
-        "pendingTaskCount": pending,
+        "runningTaskCount": counts.running,
+        "pendingTaskCount": counts.pending,
     }
 
 

@@ -4,14 +4,15 @@ Counts are read off a tally at the moment of asking, so they are always true: RU
 way there as pending, and a task whose host has been silent for too long counts as neither.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.capacity import launch_type_of
-from controlplane.api.ecs.service_arns import revision_arn, service_arn, service_deployment_arn
+from controlplane.api.ecs.service_arns import service_arn, service_deployment_arn
+from controlplane.api.ecs.service_deployment_views import revision_summary
 from controlplane.api.ecs.task_set_views import task_set_view
 from controlplane.context import Context
+from controlplane.services.counts import count_tasks, count_tasks_of_service
 from controlplane.services.events import MAX_EVENTS
 from controlplane.state.records import TaskDefinitionRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord, TaskSetRecord
@@ -24,17 +25,12 @@ Document = dict[str, Any]
 _CAPACITY: Final = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration")
 
 
-class _Counts(NamedTuple):
-    running: int
-    pending: int
-
-
 def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Document:
     """A `Service`. `tags`: show them (in DescribeServices only if the request includes TAGS)."""
     settings = service.settings
     live = _live(context, service)
     sets = sorted(context.state.task_sets.where("service", service.id), key=lambda record: record.created_at)
-    counts = _total(_counts(context, started_by) for started_by in [d.id for d in live] + [s.id for s in sets])
+    counts = count_tasks_of_service(context.state, service)
     return {
         "serviceArn": service_arn(context, service),
         "serviceName": service.name,
@@ -98,24 +94,9 @@ def _live(context: Context, service: ServiceRecord) -> list[DeploymentRecord]:
     return [d for d in map(context.state.deployments.get, service.deployments) if d is not None]
 
 
-def _counts(context: Context, started_by: str) -> _Counts:
-    count = context.state.tasks.count
-    return _Counts(
-        count("deployment_count", (started_by, "running")), count("deployment_count", (started_by, "pending"))
-    )
-
-
-def _total(counts: Iterable[_Counts]) -> _Counts:
-    running = pending = 0
-    for part in counts:
-        running += part.running
-        pending += part.pending
-    return _Counts(running, pending)
-
-
 def _deployment(context: Context, service: ServiceRecord, deployment: DeploymentRecord) -> Document:
     """A `Deployment`. The first of a service is its PRIMARY one."""
-    counts = _counts(context, deployment.id)
+    counts = count_tasks(context.state, deployment.id)
     primary = deployment.id == service.deployments[0]
     revision = context.state.revisions.get(deployment.revision)
     return {
@@ -168,32 +149,14 @@ def _current(context: Context, service: ServiceRecord, live: list[DeploymentReco
     """`currentServiceDeployment` and `currentServiceRevisions`."""
     if not live:
         return {}
-    view: Document = {"currentServiceRevisions": _revisions(context, service, live)}
+    revisions = dict.fromkeys(deployment.revision for deployment in live)
+    summaries = (revision_summary(context, service, revision) for revision in revisions)
+    view: Document = {"currentServiceRevisions": [summary for summary in summaries if summary is not None]}
     # A rollback is part of the service deployment that it undoes.
     shown = context.state.deployments.get(live[0].rollback_of) if live[0].rollback_of else live[0]
     if shown is not None:
         view["currentServiceDeployment"] = service_deployment_arn(context, shown)
     return view
-
-
-def _revisions(context: Context, service: ServiceRecord, live: list[DeploymentRecord]) -> list[Document]:
-    """One summary for each revision: a rollback and the deployment it goes back to may have the same one."""
-    views = []
-    for revision_id in dict.fromkeys(deployment.revision for deployment in live):
-        revision = context.state.revisions.get(revision_id)
-        if revision is None:
-            continue
-        counts = _total(_counts(context, d.id) for d in live if d.revision == revision_id)
-        primary = revision_id == live[0].revision
-        views.append(
-            {
-                "arn": revision_arn(context, revision),
-                "requestedTaskCount": service.desired_count if primary else counts.running + counts.pending,
-                "runningTaskCount": counts.running,
-                "pendingTaskCount": counts.pending,
-            }
-        )
-    return views
 
 
 def _events(context: Context, service: ServiceRecord) -> list[Document]:

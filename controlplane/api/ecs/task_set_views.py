@@ -6,6 +6,7 @@ from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.service_arns import split_key, task_set_arn
 from controlplane.context import Context
 from controlplane.services.bounds import share_up
+from controlplane.services.counts import count_tasks
 from controlplane.state.service_records import TaskSetRecord
 
 __all__ = ["computed_desired_count", "task_set_view"]
@@ -29,7 +30,7 @@ def task_set_view(context: Context, task_set: TaskSetRecord, *, tags: bool = Fal
     cluster, name = split_key(task_set.service)
     service = context.state.services.get(task_set.service)
     family, _, revision = task_set.task_definition.rpartition(":")
-    count = context.state.tasks.count
+    counts = count_tasks(context.state, task_set.id)
     primary = service is not None and service.primary_task_set == task_set.id and task_set.status == "ACTIVE"
     return {
         "id": task_set.id,
@@ -40,8 +41,8 @@ def task_set_view(context: Context, task_set: TaskSetRecord, *, tags: bool = Fal
         "status": "PRIMARY" if primary else task_set.status,
         "taskDefinition": context.arns.task_definition(family, int(revision)),
         "computedDesiredCount": computed_desired_count(context, task_set),
-        "pendingCount": count("deployment_count", (task_set.id, "pending")),
-        "runningCount": count("deployment_count", (task_set.id, "running")),
+        "pendingCount": counts.pending,
+        "runningCount": counts.running,
         "createdAt": task_set.created_at,
         "updatedAt": task_set.updated_at,
         **{member: task_set.document[member] for member in _SHOWN if member in task_set.document},
