@@ -23,7 +23,7 @@ from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.scheduling.explain import HostAnswer, answers_of, refusals_of
 from controlplane.scheduling.filters import PORTS
-from controlplane.scheduling.model import Candidate, Demand, candidates_of
+from controlplane.scheduling.model import Candidate, Constraint, Demand, candidates_of
 from controlplane.scheduling.sentences import counts_sentence
 from controlplane.services.census import is_live
 from controlplane.services.mind import Mind, mind_of
@@ -242,10 +242,16 @@ def _asks(demand: Demand) -> Document:
         "gpus": demand.resources.gpus,
         "ports": [f"{port}/{protocol}" for protocol, port in sorted(demand.resources.ports)],
         "attributes": dict(demand.attributes),
-        "constraints": [f"{c.type}({c.expression})" if c.expression else c.type for c in demand.constraints],
+        "constraints": [_constraint(constraint) for constraint in demand.constraints],
         "strategy": [f"{s.type} {s.field}".strip() for s in demand.strategy],
         "group": demand.group,
     }
+
+
+def _constraint(constraint: Constraint) -> str:
+    if constraint.provider:
+        return f"capacity provider {constraint.provider} ({constraint.expression})"
+    return f"{constraint.type}({constraint.expression})" if constraint.expression else constraint.type
 
 
 def _host_view(context: Context, answer: HostAnswer, demand: Demand) -> dict[str, Any]:

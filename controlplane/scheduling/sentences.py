@@ -58,6 +58,8 @@ def services_sentence(placement: Placement) -> str:
 def counts_sentence(placement: Placement) -> str:
     """Say how many hosts there are and why they refuse: "Of 4 hosts 3 lack memory, 1 is DRAINING."."""
     counts = placement.by_reason()
+    if placement.considered == 1 and counts:
+        return f"The only host {_words(next(iter(counts)), 1)}."
     parts = [
         f"{counts[reason]} {_words(reason, counts[reason])}" for reason in sorted(counts, key=lambda r: (-counts[r], r))
     ]

@@ -124,7 +124,7 @@ def test_a_service_that_finds_no_host(server: ApiServer, fleet: Fleet, rollouts:
     answer = explain(server)
     assert (answer["kind"], answer["service"]["desiredCount"], answer["service"]["healthyCount"]) == ("service", 2, 0)
     assert answer["sentence"] == (
-        "web is not at its 2 tasks (0 healthy, 0 running): for 2 tasks there is no host. Of 1 host 1 lacks memory."
+        "web is not at its 2 tasks (0 healthy, 0 running): for 2 tasks there is no host. The only host lacks memory."
     )
     assert answer["hosts"][0]["obstacles"][0]["reason"] == "RESOURCE:MEMORY"
     for subject in ("default/web", rollouts.context.arns.service("default", "web")):
@@ -192,7 +192,7 @@ def test_the_hosts_are_asked_for_the_next_tasks_capacity_provider(
 ) -> None:
     fleet.add_host()
     rollouts.deploy(document={"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]})
-    assert sentence(server).endswith("Of 1 host 1 isn't of the capacity provider.")
+    assert sentence(server).endswith("The only host isn't of the capacity provider.")
 
 
 # ---------------------------------------------------------------- plans of services
@@ -210,10 +210,12 @@ def test_a_plan_of_another_definition(server: ApiServer, fleet: Fleet, ecs: Any,
         more = call(server, "PlanService", service="web", desiredCount=3)
     assert (stuck["taskDefinition"], stuck["unplaced"], stuck["reasons"]) == ("web:2", 1, {"RESOURCE:MEMORY": 1})
     assert stuck["sentence"] == (
-        "web would get 1 of 2 tasks of web:2; for 1 there is no host. Of 1 host 1 lacks memory."
+        "web would get 1 of 2 tasks of web:2; for 1 there is no host. The only host lacks memory."
     )
     assert fits["placed"] == [{"node": box, "hostname": "box", "tasks": 1}]
-    assert more["sentence"] == "web would get 2 of 3 tasks of web:1; for 1 there is no host. Of 1 host 1 lacks memory."
+    assert (
+        more["sentence"] == "web would get 2 of 3 tasks of web:1; for 1 there is no host. The only host lacks memory."
+    )
     assert deployment.id
 
 
@@ -238,7 +240,7 @@ def test_a_plan_knows_when_an_old_task_has_to_stop_first(
     assert f"8080/tcp: held by task {record.id[:12]} (service:web)" in homeport("explain", "fixed").stdout
     rollouts.update(given=("minimumHealthyPercent",))
     stuck = call(server, "PlanService", service="web", taskDefinition="fixed")
-    assert stuck["detail"] == "Of 1 host 1 has a host port in use."
+    assert stuck["detail"] == "The only host has a host port in use."
 
 
 def test_a_plan_of_a_daemon_and_of_what_can_not_be_planned(server: ApiServer, fleet: Fleet, rollouts: Rollouts) -> None:
@@ -280,7 +282,7 @@ def test_what_the_loss_of_a_host_would_do(server: ApiServer, fleet: Fleet, ecs: 
     (service,) = plan["services"]
     assert (service["service"], service["tasks"], service["unplaced"], service["lostAfterS"]) == ("web", 3, 1, 60.0)
     assert service["placed"] == [{"node": other, "hostname": "other", "tasks": 2}]
-    assert service["detail"] == "Of 1 host 1 lacks memory."
+    assert service["detail"] == "The only host lacks memory."
     assert plan["standalone"] == [job["taskArn"].rsplit("/", 1)[-1]]
     assert drain["sentence"].startswith("If lost were drained, 3 tasks")
     assert drain["sentence"].endswith("would run on until they end.")

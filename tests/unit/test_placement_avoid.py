@@ -182,7 +182,7 @@ def refused(*reasons: tuple[str, int]) -> Placement:
         (
             refused(("RESOURCE:CPU", 1)),
             "The closest matching (container-instance h0) has insufficient CPU units available. "
-            "Of 1 host 1 lacks CPU units.",
+            "The only host lacks CPU units.",
         ),
         (
             refused(("AGENT", 0), ("RESOURCE:PORTS", 0)),
@@ -192,7 +192,7 @@ def refused(*reasons: tuple[str, int]) -> Placement:
         (
             refused(("AGENT", 0)),
             'The closest matching (container-instance h0) encountered error "AGENT". '
-            "Of 1 host 1 has no working agent or Docker Engine.",
+            "The only host has no working agent or Docker Engine.",
         ),
         (
             refused(("ATTRIBUTE", 0), ("ATTRIBUTE", 0)),
@@ -202,12 +202,12 @@ def refused(*reasons: tuple[str, int]) -> Placement:
         (
             refused(("CAPACITY_PROVIDER", 0)),
             "Reason: No Container Instances were found in your capacity provider. "
-            "Of 1 host 1 isn't of the capacity provider.",
+            "The only host isn't of the capacity provider.",
         ),
         (
             refused(("SOMETHING", 0)),
             'The closest matching (container-instance h0) encountered error "SOMETHING". '
-            "Of 1 host 1 refuses (SOMETHING).",
+            "The only host refuses (SOMETHING).",
         ),
     ],
 )
