@@ -1,22 +1,28 @@
 """The loop that owns one task's state: facts come in, `advance` decides, the journal keeps, actions go out.
 
-What always holds: a state is in the journal before anything is done because of it, and before it is reported; at most
-one loop owns a task. With nothing to do the loop only waits for its inbox; nothing here polls.
+What always holds: a task is in the journal before anything is done for it, and a state before it is reported and before
+a container is started or stopped because of it; at most one loop owns a task. What may be repeated without harm (a
+look, a pull, a create under the name that is kept) goes out while the disk is still busy. With nothing to do the loop
+only waits for its inbox; nothing here polls.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
-from agent.task.messages import Action, CancelPull, Fact, Pull, Start, StartWithdrawn
+from agent.task.messages import Action, CancelPull, Create, Ensure, Fact, Inspect, Pull, Start, StartWithdrawn
 from agent.task.model import TaskState, settled
 from agent.task.perform import Performer
 from agent.task.step import Step, advance
 from homeport.clock import Clock
 
 __all__ = ["TaskRunner"]
+
+#: What may be done before its decision is durable: done again by another agent, it has the same effect.
+_REPEATABLE: Final = (Inspect, Pull, Ensure, Create)
 
 _log = structlog.get_logger(__name__)
 
@@ -76,10 +82,14 @@ class TaskRunner:
                 facts: list[Fact] = []
                 while not self._closed:
                     step = advance(self.state, facts, self._clock.now())
+                    early: list[Action] = [a for a in step.actions if self._known and isinstance(a, _REPEATABLE)]
+                    late = [a for a in step.actions if a not in early]
+                    for action in early:
+                        self._act(group, step.state, action)
                     await self._take(step)
                     self._confirm()
-                    for action in step.actions:
-                        self._act(group, action)
+                    for action in late:
+                        self._act(group, step.state, action)
                     if self.state.stopping:
                         self._withdraw_starts()
                     facts = await self._next_facts(step.wake_at)
@@ -108,12 +118,17 @@ class TaskRunner:
         if after.over or not (after.unrecorded or any(c.inherited for c in after.containers)):
             self.looked.set()
 
-    def _act(self, group: asyncio.TaskGroup, action: Action) -> None:
+    @property
+    def _known(self) -> bool:
+        """Whether the task is in the journal, its containers' names with it."""
+        return self._saved is not None
+
+    def _act(self, group: asyncio.TaskGroup, state: TaskState, action: Action) -> None:
         if isinstance(action, CancelPull):
             if pull := self._pulls.pop(action.container, None):
                 pull.cancel()
             return
-        work = group.create_task(self._performer.perform(self.state, action, self.tell))
+        work = group.create_task(self._performer.perform(state, action, self.tell))
         if isinstance(action, Pull):
             self._pulls[action.container] = work
         elif isinstance(action, Start):

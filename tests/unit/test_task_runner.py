@@ -8,7 +8,7 @@ from agent.task.model import TaskState, accepted
 from agent.task.perform import Performer
 from agent.task.runner import TaskRunner
 from homeport.clock import SystemClock
-from homeport.status import DesiredStatus
+from homeport.status import ContainerStatus, DesiredStatus
 from tests.fakes.agent_host import OWNER, assignment
 from tests.fakes.engine import FakeEngine
 from tests.fakes.host import FakeCgroups
@@ -70,3 +70,25 @@ async def test_what_is_delivered_to_a_closed_runner_is_confirmed() -> None:
         desk.held.set()
         await early
         await meanwhile
+
+
+async def test_a_container_is_created_while_the_disk_is_busy_but_not_started_nor_reported() -> None:
+    desk = Desk()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        running = group.create_task(desk.runner.run())
+        with desk.engine.held("image") as looks:
+            await looks.arrived()
+            desk.held.clear()
+        while not desk.engine.count("create"):  # noqa: ASYNC110  # nobody tells of calls
+            await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [state.containers[0].known for state in desk.saved] == [ContainerStatus.PENDING]
+        assert desk.engine.count("start") == 0
+        told = len(desk.published)
+        desk.held.set()
+        while not desk.engine.count("start"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert desk.saved[-1].containers[0].known is ContainerStatus.CREATED
+        assert len(desk.published) > told
+        running.cancel()

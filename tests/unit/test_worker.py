@@ -63,6 +63,14 @@ async def test_an_assigned_task_runs_and_its_exit_is_reported(host: AgentHost, e
     assert stopped.stopped_reason == "Essential container in task exited"
 
 
+async def test_a_start_takes_no_call_of_the_engine_more_than_it_needs(host: AgentHost, engine: FakeEngine) -> None:
+    """What comes between an assignment and a running container is what a replacement is waited for."""
+    async with host.running():
+        await host.assign(assignment())
+        await host.until_status(TaskStatus.RUNNING)
+    assert [call.verb for call in engine.calls] == ["image", "create", "start", "inspect"]
+
+
 async def test_a_stop_ends_the_containers(host: AgentHost, engine: FakeEngine) -> None:
     async with host.running():
         await host.assign(assignment())
