@@ -15,7 +15,7 @@ from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
 from homeport.ids import InstanceId, TaskId, new_hex_id
 
-__all__ = ["look_at", "new_deployment_id", "suitable"]
+__all__ = ["look_at", "new_deployment_id", "suitable", "usable_hosts"]
 
 #: More hosts than this needn't be counted: an error that can't heal is believed when two hosts report it.
 _ENOUGH_HOSTS: Final = 2
@@ -46,7 +46,7 @@ def look_at(
     daemon = service.scheduling_strategy == "DAEMON"
     needs_demand = daemon or any(len(d.hopeless) == 1 for d in deployments[:1])
     demand = demand_of_revision(context, service) if needs_demand else None
-    usable = _usable(context, service, demand) if demand is not None else []
+    usable = usable_hosts(context, service, demand) if demand is not None else []
     verdicts = _Verdicts(context, started_at, timing.lost_after_s)
     ids = dict.fromkeys(task.instance_id for task in tasks if task.instance_id is not None)
     if daemon:
@@ -82,7 +82,8 @@ def suitable(demand: Demand) -> Filter:
     return lambda candidate, asked: first_refusal(candidate, asked, filters)
 
 
-def _usable(context: Context, service: ServiceRecord, demand: Demand) -> list[InstanceRecord]:
+def usable_hosts(context: Context, service: ServiceRecord, demand: Demand) -> list[InstanceRecord]:
+    """Return the ACTIVE hosts of the service's cluster that may have a task of it at all."""
     check = suitable(demand)
     return [
         instance

@@ -11,6 +11,7 @@ from controlplane.state.service_records import DeploymentRecord, EventRecord, Se
 from homeport.ids import new_uuid
 from homeport.status import DesiredStatus, TaskStatus
 from tests.contract.definitions import register
+from tests.contract.fleet import Fleet
 from tests.contract.refusals import refused
 from tests.contract.server import ApiServer
 from tests.contract.service_calls import create, describe, put_records, put_task, update
@@ -171,6 +172,18 @@ def test_a_daemon_has_the_defaults_of_daemons(ecs: Any) -> None:
     configuration = created["deploymentConfiguration"]
     assert (configuration["minimumHealthyPercent"], configuration["maximumPercent"]) == (0, 100)
     assert created["availabilityZoneRebalancing"] == "DISABLED"
+
+
+def test_a_daemon_counts_its_hosts_from_the_start(ecs: Any, server: ApiServer) -> None:
+    fleet = Fleet(server)
+    fleet.add_host("a", attributes={"rack": "a"})
+    fleet.add_host("b", attributes={"rack": "b"})
+    fleet.add_host("silent", connected=False, attributes={"rack": "a"})
+    daemon: dict[str, Any] = {"schedulingStrategy": "DAEMON", "desiredCount": None}
+    assert create(ecs, **daemon)["desiredCount"] == 3
+    one = [{"type": "memberOf", "expression": "attribute:rack == b"}]
+    assert update(ecs, placementConstraints=one)["desiredCount"] == 1
+    assert create(ecs, serviceName="b", placementConstraints=one, **daemon)["deployments"][0]["desiredCount"] == 1
 
 
 @pytest.mark.parametrize("reference", ["web", "web:1", f"{ARN}:task-definition/web:1"])

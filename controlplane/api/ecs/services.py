@@ -23,7 +23,8 @@ from controlplane.api.errors import ApiError, InvalidParameterException, Service
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.services.deployments import begin_deployment
-from controlplane.services.look import new_deployment_id
+from controlplane.services.look import new_deployment_id, usable_hosts
+from controlplane.services.orders import demand_of_revision
 from controlplane.state.records import IdempotencyRecord
 from controlplane.state.service_records import RevisionRecord, ServiceRecord
 from controlplane.state.state import Transaction
@@ -73,6 +74,7 @@ def create_service(context: Context, request: Document) -> Document:
             _forget(context, transaction, existing)
         if terms.controller == "ECS":
             service = _deploy(context, transaction, service, terms, now)
+        service = _counted(context, service)
         transaction.put(service)
         tell(context, transaction, service, "CreateService", f"{terms.scheduling_strategy}, {_size(terms)}")
         if token:
@@ -98,6 +100,7 @@ def update_service(context: Context, request: Document) -> Document:
         service = _with(service, after)
         if changed or forced:
             service = _deploy(context, transaction, service, after, context.clock.now())
+        service = _counted(context, service)
         transaction.put(service)
         if what := changes_of(before, after, forced=forced):
             tell(context, transaction, service, "UpdateService", what)
@@ -215,6 +218,15 @@ def _deploy(
     for deployment in changed:
         transaction.put(deployment)
     return service
+
+
+def _counted(context: Context, service: ServiceRecord) -> ServiceRecord:
+    """Return a DAEMON with the number of hosts it is for, so that a waiter that looks at once isn't content with none.
+
+    The reconciler, which knows about silent hosts, keeps the number from then on.
+    """
+    demand = demand_of_revision(context, service) if service.scheduling_strategy == "DAEMON" else None
+    return service if demand is None else replace(service, desired_count=len(usable_hosts(context, service, demand)))
 
 
 def _forget(context: Context, transaction: Transaction, service: ServiceRecord) -> None:
