@@ -160,6 +160,18 @@ def test_without_launch_type_the_strategy_of_the_cluster_is_used_except_by_a_dae
     assert daemon["launchType"] == "EC2"
 
 
+def test_a_service_runs_on_a_capacity_provider_of_its_cluster(ecs: Any) -> None:
+    group = {"autoScalingGroupArn": "arn:aws:autoscaling:eu-home-1:123456789012:autoScalingGroup:x"}
+    ecs.create_capacity_provider(name="rack", autoScalingGroupProvider=group)
+    strategy = [{"capacityProvider": "rack", "weight": 1}]
+    assert "not associated" in refused(lambda: create(ecs, capacityProviderStrategy=strategy))[1]
+    ecs.put_cluster_capacity_providers(
+        cluster="default", capacityProviders=["rack"], defaultCapacityProviderStrategy=[]
+    )
+    assert create(ecs, capacityProviderStrategy=strategy)["capacityProviderStrategy"] == strategy
+    assert ecs.list_services(launchType="EC2")["serviceArns"] == [f"{ARN}:service/default/web"]
+
+
 def test_a_fargate_service_shows_its_platform(ecs: Any) -> None:
     created = create(ecs, launchType="FARGATE")
     assert (created["platformVersion"], created["platformFamily"]) == ("LATEST", "Linux")
