@@ -496,7 +496,7 @@ def test_who_finds_no_room_when_its_turn_comes_keeps_it_and_says_so(
     small = run(ecs, tags=tags(exclusive="a"))["taskArn"]
     fleet.stopped(first)
     reconciler.calm()
-    assert "No host can take the task now. Of 1 host 1 lacks memory" in reconciler.story(large)[-1]
+    assert "No host can take the task now. The only host lacks memory" in reconciler.story(large)[-1]
     reconciler.move(3600)
     reconciler.calm()
     assert fleet.record(small).instance_id is None  # though there would be room for it
