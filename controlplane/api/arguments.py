@@ -1,10 +1,14 @@
 """Arguments that several operations share: tags, and references that must be resolved before the work begins."""
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
+
+import msgspec
 
 from controlplane.api.errors import InvalidParameterException
 
-__all__ = ["MAX_TAGS", "check_list_size", "render_tags", "require", "tags_of"]
+__all__ = ["MAX_TAGS", "check_list_size", "fingerprint", "render_tags", "require", "tags_of"]
 
 #: Tags that a resource can have. Keys have up to 128 characters, values up to 256 (the model checks those).
 MAX_TAGS: Final = 50
@@ -56,3 +60,9 @@ def check_list_size(request: dict[str, Any], member: str, maximum: int) -> None:
     """Raise InvalidParameterException if a list of references is longer than ECS takes in one call."""
     if len(request.get(member, ())) > maximum:
         raise InvalidParameterException(f"{member} can have at most {maximum} items, but has {len(request[member])}.")
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return a hash of all that a request says, less its clientToken: tells a repetition from another request."""
+    said = {member: value for member, value in request.items() if member != "clientToken"}
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()

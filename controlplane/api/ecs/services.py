@@ -4,13 +4,12 @@ A command writes what is wanted, with the deployment that is to bring it about, 
 (`controlplane.services`) sees the commit and does the rest.
 """
 
-import hashlib
 from typing import Final, Literal, cast
 
-import msgspec
 from msgspec.structs import replace
 
 from controlplane.api import pagination
+from controlplane.api.arguments import fingerprint
 from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.residents import check_references
 from controlplane.api.ecs.service_lookup import find_service, require_service, service_reference_arn
@@ -249,17 +248,12 @@ def _token(request: Document) -> str:
     return token
 
 
-def _fingerprint(request: Document) -> str:
-    said = {member: value for member, value in request.items() if member != "clientToken"}
-    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
-
-
 def _idempotency(service: ServiceRecord, request: Document, token: str, now: float) -> IdempotencyRecord:
     return IdempotencyRecord(
         operation="CreateService",
         scope=service.cluster,
         token=token,
-        fingerprint=_fingerprint(request),
+        fingerprint=fingerprint(request),
         at=now,
         result=(service.id,),
     )
@@ -273,7 +267,7 @@ def _made_by(context: Context, cluster: str, request: Document, token: str) -> t
     known = context.state.idempotency.get(f"CreateService/{cluster}/{token}") if token else None
     if known is None or context.clock.now() - known.at >= TOKEN_LIFETIME_S:
         return ()
-    if known.fingerprint != _fingerprint(request):
+    if known.fingerprint != fingerprint(request):
         raise InvalidParameterException(_NOT_IDEMPOTENT)
     return known.result
 

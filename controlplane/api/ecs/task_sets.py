@@ -4,13 +4,11 @@ A task set is a task definition and a share of the service's desired count. The 
 its tasks; which of them serves (PRIMARY) is the other program's to say.
 """
 
-import hashlib
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
-from controlplane.api.arguments import check_list_size, tags_of
+from controlplane.api.arguments import check_list_size, fingerprint, tags_of
 from controlplane.api.ecs.lookup import active_definition, find_cluster, local_path
 from controlplane.api.ecs.service_arns import task_set_arn
 from controlplane.api.ecs.service_lookup import require_service
@@ -119,7 +117,7 @@ def create_task_set(context: Context, request: Document) -> Document:
                     operation="CreateTaskSet",
                     scope=service.id,
                     token=token,
-                    fingerprint=_fingerprint(request),
+                    fingerprint=fingerprint(request),
                     at=record.created_at,
                     result=(record.id,),
                 )
@@ -245,19 +243,13 @@ def _token(request: Document) -> str:
     return token
 
 
-def _fingerprint(request: Document) -> str:
-    """A hash of all that a request says, less its token."""
-    said = {member: value for member, value in request.items() if member != "clientToken"}
-    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
-
-
 def _known(context: Context, service: ServiceRecord, request: Document, token: str) -> TaskSetRecord | None:
     """Return the task set that a request with this token has made. Raises if that was another request."""
     known = context.state.idempotency.get(f"CreateTaskSet/{service.id}/{token}")
     if known is None or context.clock.now() - known.at >= TOKEN_LIFETIME_S:
         return None
     record = context.state.task_sets.get(known.result[0])
-    if known.fingerprint == _fingerprint(request):
+    if known.fingerprint == fingerprint(request):
         return record
     arn = known.result[0] if record is None else task_set_arn(context, record)
     raise InvalidParameterException(

@@ -4,15 +4,14 @@ A task is put in one transaction with its host and its story; the agent's sessio
 there the agent owns its status (`homeport.status`); the API only ever raises `desired` to STOPPED.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from controlplane.api import pagination
+from controlplane.api.arguments import fingerprint
 from controlplane.api.ecs.capacity import providers_of
 from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.exclusive import Admission
@@ -53,9 +52,9 @@ def run_task(context: Context, request: Document) -> Any:
     cluster = find_cluster(context, request.get("cluster"))
     token = request.get("clientToken") or ""
     _check_token(token)
-    fingerprint = _fingerprint(request)
+    asked = fingerprint(request)
     if token and (known := _known(context, cluster.name, token)) is not None:
-        return _repeat(context, known, fingerprint)
+        return _repeat(context, known, asked)
     with context.state.transaction() as transaction:
         tasks, failures = start_tasks(context, request, cluster)
         if token and tasks:
@@ -64,7 +63,7 @@ def run_task(context: Context, request: Document) -> Any:
                     operation="RunTask",
                     scope=cluster.name,
                     token=token,
-                    fingerprint=fingerprint,
+                    fingerprint=asked,
                     at=context.clock.now(),
                     result=tuple(task.id for task in tasks),
                     failures=tuple(failures),
@@ -195,12 +194,6 @@ def _check_token(token: str) -> None:
         raise InvalidParameterException("clientToken can have up to 64 characters in the ASCII range 33 to 126.")
 
 
-def _fingerprint(request: Document) -> str:
-    """A hash of all that a request says, less its token."""
-    said = {member: value for member, value in request.items() if member != "clientToken"}
-    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
-
-
 def _known(context: Context, cluster: str, token: str) -> IdempotencyRecord | None:
     known = context.state.idempotency.get(f"RunTask/{cluster}/{token}")
     if known is None or context.clock.now() - known.at >= TOKEN_LIFETIME_S:
@@ -208,9 +201,9 @@ def _known(context: Context, cluster: str, token: str) -> IdempotencyRecord | No
     return known
 
 
-async def _repeat(context: Context, known: IdempotencyRecord, fingerprint: str) -> Document:
+async def _repeat(context: Context, known: IdempotencyRecord, asked: str) -> Document:
     """Answer a request as the first time: the same tasks, as they are now."""
-    if known.fingerprint != fingerprint:
+    if known.fingerprint != asked:
         arns = [context.arns.task(known.scope, task_id) for task_id in known.result]
         raise ConflictException(
             "The provided clientToken is already in use with a different RunTask request, which started"
