@@ -41,11 +41,6 @@ ROOM_MIB = 70
 CONTAINER = {"name": "main", "image": "busybox", "cpu": 1, "memory": 64}
 
 
-def number_of(task: TaskRecord) -> int:
-    assert task.order is not None
-    return task.order.turn
-
-
 class Standalone(RuleBasedStateMachine):
     """Drives the loop and compares what it does with what it should."""
 
@@ -59,6 +54,8 @@ class Standalone(RuleBasedStateMachine):
         self.seq = 0
         #: Waiting tasks as the commits so far have them, to check each placement against.
         self.waiting: dict[str, TaskRecord] = {}
+        #: Tasks that had to wait -> the order in which they came.
+        self.arrivals: dict[str, int] = {}
         self.seen = 0
         ensure_default_cluster(self.context)
         register_task_definition(self.context, {"family": "job", "containerDefinitions": [CONTAINER]})
@@ -201,6 +198,15 @@ class Standalone(RuleBasedStateMachine):
         now = self.clock.now()
         self.context.state.presence.put(host, Presence(connected=connected, since=now, last_seen_at=now))
 
+    @precondition(lambda self: self._placed(TaskStatus.PENDING, TaskStatus.RUNNING))
+    @rule(data=st.data())
+    def is_lost_with_its_host(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(self._placed(TaskStatus.PENDING, TaskStatus.RUNNING)))
+        now = self.clock.now()
+        assert task.instance_id is not None
+        self.context.state.presence.put(task.instance_id, Presence(connected=False, since=now, last_seen_at=now))
+        self.time_passes(LOST_AFTER_S)
+
     @rule(data=st.data())
     def is_given_up(self, data: st.DataObject) -> None:
         active = [host.id for host in self.context.state.instances if host.status == "ACTIVE"]
@@ -266,20 +272,26 @@ class Standalone(RuleBasedStateMachine):
     def _check_placements(self, commit: Commit) -> None:
         for change in commit.changes:
             new = change.new
-            if not isinstance(new, TaskRecord) or new.order is None or not new.order.exclusive:
+            if not isinstance(new, TaskRecord) or new.order is None:
                 continue
             if new.status is TaskStatus.PENDING and (change.old is None or change.key in self.waiting):
                 first = self.waiting.pop(change.key, new)
+                assert first.order is not None
+                assert (first.order.not_before or 0.0) <= self.clock.now(), "an attempt came before its time"
+                if not new.order.exclusive:
+                    continue
                 others = [w for w in self.waiting.values() if w.order and w.order.exclusive == new.order.exclusive]
                 if change.old is None:
                     assert not others, "a task was placed at once though others waited"
-                assert first.order is not None
-                assert (first.order.not_before or 0.0) <= self.clock.now(), "an attempt came before its time"
+                    continue
                 ready = [w for w in others if w.order and (w.order.not_before or 0) <= self.clock.now()]
-                assert all(number_of(w) > number_of(first) for w in ready), "a task was placed before its turn"
+                assert all(self.arrivals[w.id] > self.arrivals[first.id] for w in ready), (
+                    "a task was placed before its turn"
+                )
         for change in commit.changes:
             if isinstance(change.new, TaskRecord) and change.new.status is TaskStatus.PROVISIONING:
                 self.waiting[change.key] = change.new
+                self.arrivals.setdefault(change.key, len(self.arrivals))
             else:
                 self.waiting.pop(change.key, None)
 
@@ -294,7 +306,7 @@ class Standalone(RuleBasedStateMachine):
         assert len(holding) <= 1, f"{len(holding)} tasks of the exclusive group {group} are on hosts"
         ready = [task for task in tasks if self._is_ready(task)]
         if ready and not holding:
-            self._check_no_room(min(ready, key=number_of))
+            self._check_no_room(min(ready, key=lambda task: self.arrivals[task.id]))
 
     def _is_ready(self, task: TaskRecord) -> bool:
         if task.order is None or task.status is not TaskStatus.PROVISIONING:

@@ -3,6 +3,7 @@
 | tag | on | meaning |
 | --- | --- | --- |
 | homeport:attempt | task (set here) | which attempt of an order it is, from 2 on |
+| homeport:cluster | SSM activation | the cluster that its hosts join, else default |
 | homeport:exclusive | task definition, task | name of a group in the cluster: one task of it runs at a time |
 | homeport:exclusive-policy | task definition, task | wait (default), skip or replace, if the group is taken |
 | homeport:hosts | capacity provider | cluster query expression that selects its hosts |
