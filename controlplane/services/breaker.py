@@ -47,7 +47,8 @@ def judge_failures(draft: Draft, deployment: DeploymentRecord, *, waiting: bool,
     breaker = breaker_of(draft.service, desired)
     rollback = breaker.enabled and breaker.rollback
     witnesses = max(1, min(_WITNESSES, draft.snapshot.usable_hosts))
-    if deployment.healthy_tasks == 0 and len(deployment.hopeless) >= witnesses:
+    # A rollback may have healthy tasks that it took over, without any having become so.
+    if deployment.healthy_tasks == 0 == healthy and len(deployment.hopeless) >= witnesses:
         why = f"tasks failed to start, and would again. {next(reversed(deployment.hopeless.values()))}"
         reason = f"{BREAKER}{TASKS_FAILED}" if breaker.enabled else f"ECS deployment failed: {why}"
         fail(draft, deployment, reason=reason, why=why, rollback=rollback)

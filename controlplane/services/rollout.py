@@ -82,6 +82,8 @@ class _Rollout:
         self._in_own_way = (blocked is not None and blocked.by_own_tasks) or bool(self._prepared)
         self._lower = self._lower_bound()
         self._scaling = reasons.SCALING.format(deployment=slots.owner)
+        #: Something is on its way down: what has no room now may have some soon.
+        self._leaving = any(map(census.is_leaving, draft.tasks.values()))
         self._kept_healthy = all(draft.healthy(task) for task in slots.kept)
 
     # ------------------------------------------------------------ bounds
@@ -104,6 +106,7 @@ class _Rollout:
         if healthy and self._healthy - 1 < floor:
             return False
         self._draft.stop(task, reason)
+        self._leaving = True
         self._healthy -= healthy
         self._outdated.pop(task.id, None)
         return True
@@ -304,8 +307,7 @@ class _Rollout:
         if self._leave.failed:
             return
         replaced = not gaps and self._kept_healthy and not self._prepared
-        leaving = any(map(census.is_leaving, self._draft.tasks.values()))
-        if replaced or (gaps and self._leave.start and not leaving):
+        if replaced or (gaps and self._leave.start and not self._leaving):
             self._stop_sick(task)
 
     def warn_if_stuck(self) -> None:
@@ -313,7 +315,7 @@ class _Rollout:
         deployment = self._draft.deployments.get(self._slots.owner)
         if deployment is None or "stuck" in deployment.warned_at or self._prepared or not self._kept_healthy:
             return
-        if any(map(census.is_leaving, self._draft.tasks.values())) or next(self._replaceable(), None) is None:
+        if self._leaving or next(self._replaceable(), None) is None:
             return
         self._draft.put(replace(deployment, warned_at={**deployment.warned_at, "stuck": self._draft.now}))
         self._draft.say(STUCK + (_OWN_WAY if self._in_own_way else ""))

@@ -17,6 +17,7 @@ from controlplane.services import census
 from controlplane.services.bounds import Bounds, bounds_of
 from controlplane.services.draft import Draft
 from controlplane.state.records import TaskRecord
+from controlplane.state.service_records import RolloutState
 from homeport.ids import InstanceId
 
 __all__ = ["Flaw", "Gap", "Slots", "confine_failed", "flaw_of", "replica_slots", "run_longest"]
@@ -72,7 +73,9 @@ def flaw_of(draft: Draft, task: TaskRecord, owner: str) -> Flaw | None:
     if draft.host(task).draining:
         return Flaw.DRAINING
     if task.id in draft.snapshot.moves and not draft.protected(task):
-        return Flaw.MOVE
+        # A deployment places every task anew anyway.
+        deployment = draft.deployments.get(owner)
+        return Flaw.MOVE if deployment is None or deployment.rollout is RolloutState.COMPLETED else None
     return None
 
 

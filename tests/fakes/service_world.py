@@ -428,6 +428,8 @@ class World:
         self.tasks[task.id] = replace(
             task,
             status=TaskStatus.STOPPED,
+            # As reports do: a task on its way down never comes up again.
+            desired=DesiredStatus.STOPPED,
             stopped_at=self.now,
             execution_stopped_at=self.now,
             stop_code=task.stop_code or code,

@@ -41,6 +41,10 @@ def stops(world: World) -> list[Stop]:
     return [action for action in decide(world.snapshot(), world.now).actions if isinstance(action, Stop)]
 
 
+def _is_victim(world: World, task: str) -> bool:
+    return any(t.replaces == task for t in world.tasks.values())
+
+
 class TestKeepingTheCount:
     def test_a_new_service_starts_all_its_tasks_and_says_when_it_is_steady(self) -> None:
         world = World(desired=3)
@@ -214,6 +218,24 @@ class TestRolling:
         assert min(lows) == 2
         assert world.rollout() is RolloutState.COMPLETED
 
+    def test_beside_outdated_tasks_in_their_own_way_dead_ones_are_replaced_where_there_is_room(self) -> None:
+        world = steady(hosts=3, desired=3, behaviour=PORT)
+        world.deploy(PORT)
+        world.reconcile()
+        assert world.blocked is not None or any(t.replaces for t in world.tasks.values())
+        world.kill(next(t.id for t in world.live("ecs-svc/1") if not _is_victim(world, t.id)))
+        world.run(120)
+        assert world.rollout() is RolloutState.COMPLETED
+
+    def test_prepared_tasks_that_are_not_needed_any_more_are_stopped(self) -> None:
+        world = steady(desired=2, deployment_configuration=configuration(0, 100))
+        world.deploy(Behaviour())
+        world.reconcile()
+        world.scale(0)
+        world.reconcile()
+        prepared = [t for t in world.tasks.values() if t.replaces]
+        assert [t.desired for t in prepared] == [DesiredStatus.STOPPED] * 2
+
     def test_a_minimum_that_was_given_stays_and_the_event_names_it(self) -> None:
         world = steady(
             hosts=2,
@@ -366,10 +388,17 @@ class TestFailures:
         world.behaviours["rev-1"] = Behaviour(kind="crashes")
         world.deploy(Behaviour(kind="crashes"))
         world.kill(world.live()[0].id)
+        while world.primary.id != "ecs-svc/3":
+            world.decide()
+            world.agents()
+        # Even with somewhere to go.
+        world.service = replace(world.service, stable_revision="rev-0")
+        world.behaviours["rev-0"] = Behaviour()
         world.run(60)
         assert world.service.deployments == ("ecs-svc/3",)
-        assert world.rollout() is RolloutState.FAILED
+        assert (world.rollout(), world.primary.status) == (RolloutState.FAILED, ServiceDeploymentStatus.STOPPED)
         assert world.deployments["ecs-svc/2"].status is ServiceDeploymentStatus.ROLLBACK_FAILED
+        assert "The rollback failed" in world.deployments["ecs-svc/2"].status_reason
 
     def test_a_first_deployment_has_nothing_to_go_back_to_and_says_so(self) -> None:
         config = configuration(deploymentCircuitBreaker=BREAKER)
@@ -661,6 +690,27 @@ class TestHosts:
         world.moves = frozenset({world.live()[0].id})
         world.run(60)
         assert len(world.tasks) == 2
+
+    def test_a_short_silence_is_no_time_to_call_a_task_healthy(self) -> None:
+        world = World(hosts=1, desired=1)
+        world.decide()
+        world.agents()
+        world.agents()
+        world.silence(InstanceId("host-0"))
+        world.now += 30
+        world.decide()
+        assert world.live()[0].healthy_at is None
+        world.unsilence(InstanceId("host-0"))
+        world.decide()
+        assert world.live()[0].healthy_at is not None
+
+    def test_outdated_tasks_on_a_draining_host_go_within_the_bounds(self) -> None:
+        world = steady(hosts=2, desired=2, deployment_configuration=configuration(50, 100))
+        world.deploy(Behaviour())
+        world.machines[InstanceId("host-0")].draining = True
+        world.run(120)
+        assert world.rollout() is RolloutState.COMPLETED
+        assert [t.instance_id for t in world.live("ecs-svc/2")] == ["host-1"] * 2
 
 
 class TestEnd:
