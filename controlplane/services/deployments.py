@@ -31,6 +31,7 @@ def begin_deployment(
         service=service.key,
         revision=revision,
         source_revisions=tuple(dict.fromkeys(d.revision for d in live)),
+        configuration=service.deployment_configuration,
         created_at=now,
         updated_at=now,
         progressed_at=now,

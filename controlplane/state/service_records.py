@@ -177,6 +177,8 @@ class DeploymentRecord(Record, frozen=True):
     created_at: float
     updated_at: float
     source_revisions: tuple[str, ...] = ()
+    #: The service's deploymentConfiguration when it began, for the history; what holds is always the service's own.
+    configuration: dict[str, Any] = {}
     finished_at: float | None = None
     stopped_at: float | None = None
     rollout: RolloutState = RolloutState.IN_PROGRESS

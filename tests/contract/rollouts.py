@@ -85,6 +85,7 @@ class Rollouts:
             service=self.service.key,
             revision=revision.id,
             created_at=at,
+            configuration=self.service.deployment_configuration,
             status=ServiceDeploymentStatus(status),
             **{
                 "updated_at": at,

@@ -169,6 +169,7 @@ def test_a_broken_revision_is_rolled_back_and_the_pipeline_fails(
     assert failed["rollback"]["startedAt"] >= failed["startedAt"]
     assert failed["deploymentCircuitBreaker"]["status"] == "TRIGGERED"
     assert failed["deploymentCircuitBreaker"]["failureCount"] >= failed["deploymentCircuitBreaker"]["threshold"] == 2
+    assert failed["deploymentConfiguration"]["deploymentCircuitBreaker"]["enable"] is True
     assert failed["targetServiceRevision"]["runningTaskCount"] == 0
     assert failed["finishedAt"] >= failed["rollback"]["startedAt"]
     assert describe(ecs)["taskDefinition"].endswith("web:1")

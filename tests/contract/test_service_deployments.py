@@ -143,6 +143,18 @@ def test_the_circuit_breaker_is_shown_with_its_count_and_threshold(ecs: Any, rol
         assert described(ecs, rollouts, failed)["deploymentCircuitBreaker"]["status"] == status
 
 
+def test_an_ended_deployment_shows_the_configuration_it_began_with(ecs: Any, rollouts: Rollouts) -> None:
+    breaker = {"enable": True, "rollback": False, "thresholdConfiguration": {"type": "COUNT", "value": 7}}
+    before = {"maximumPercent": 150, "deploymentCircuitBreaker": breaker}
+    rollouts.update(deployment_configuration=before)
+    done, going = rollouts.deploy("SUCCESSFUL"), rollouts.deploy()
+    rollouts.update(deployment_configuration={"maximumPercent": 110})
+    assert described(ecs, rollouts, done)["deploymentConfiguration"] == before
+    assert described(ecs, rollouts, done)["deploymentCircuitBreaker"]["threshold"] == 7
+    assert described(ecs, rollouts, going)["deploymentConfiguration"] == {"maximumPercent": 110}
+    assert described(ecs, rollouts, going)["deploymentCircuitBreaker"]["status"] == "DISABLED"
+
+
 def test_a_rollback_is_shown_with_its_reason_and_the_revision_it_went_back_to(ecs: Any, rollouts: Rollouts) -> None:
     good = rollouts.deploy("SUCCESSFUL")
     bad = rollouts.deploy("ROLLBACK_IN_PROGRESS", rollback_at=1_800_000_000.0, rollback_reason="Too many failed.")

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from controlplane.api.ecs.lookup import find_task_definition
 from controlplane.api.ecs.service_arns import revision_arn, service_deployment_arn, split_key
 from controlplane.context import Context
@@ -56,7 +58,7 @@ def deployment_view(context: Context, deployment: DeploymentRecord) -> Document:
         targetServiceRevision=revision_summary(context, service, deployment.revision),
         lifecycleStage=_STAGES.get(deployment.lifecycle_stage, deployment.lifecycle_stage) or None,
         lifecycleHookDetails=_hooks(deployment) or None,
-        deploymentConfiguration=None if service is None else service.deployment_configuration,
+        deploymentConfiguration=_configuration(service, deployment) or None,
         rollback=_rollback(context, deployment),
         deploymentCircuitBreaker=_circuit_breaker(service, deployment),
     )
@@ -131,9 +133,17 @@ def _rollback(context: Context, deployment: DeploymentRecord) -> Document | None
     )
 
 
+def _configuration(service: ServiceRecord | None, deployment: DeploymentRecord) -> Document:
+    """What holds for a deployment under way, and what one that is over began with."""
+    if service is not None and deployment.finished_at is None:
+        return service.deployment_configuration
+    return deployment.configuration
+
+
 def _circuit_breaker(service: ServiceRecord | None, deployment: DeploymentRecord) -> Document | None:
     if service is None:
         return None
+    service = replace(service, deployment_configuration=_configuration(service, deployment))
     breaker = breaker_of(service, service.desired_count)
     return {
         "status": _monitoring(deployment, breaker),
