@@ -46,7 +46,9 @@ def due(spec: TaskSpec, contact_at: float | None, now: float) -> Due:
     if kill_at is not None and now >= kill_at:
         return Due(stage="kill")
     stop_at = contact_at + spec.isolation_stop_s
-    return Due(stage="stop", next_at=kill_at) if now >= stop_at else Due(next_at=stop_at)
+    if now >= stop_at:
+        return Due(stage="stop", next_at=kill_at)
+    return Due(next_at=stop_at if kill_at is None else min(stop_at, kill_at))
 
 
 def since_boot_s() -> float:

@@ -26,6 +26,7 @@ __all__ = [
     "isolation_kill_s",
     "isolation_problem",
     "isolation_stop_s",
+    "least_lost_after_s",
     "stop_duration_s",
     "stops_when_isolated",
 ]
@@ -96,4 +97,15 @@ def at_most_once(spec: TaskSpec, lost_after_s: float) -> TaskSpec:
         spec,
         isolation_stop_s=isolation_stop_s(lost_after_s, [stop_duration_s(spec.containers)]),
         isolation_kill_s=isolation_kill_s(lost_after_s),
+    )
+
+
+def least_lost_after_s(lost_after_s: float, specs: Iterable[TaskSpec]) -> float:
+    """Return the silence after which tasks may be replaced: `lost_after_s`, or more for the sake of tasks that exist.
+
+    A task keeps the times that it was made with; should its service's lost-after be shortened later, the host still
+    takes its time to stop it.
+    """
+    return max(
+        [lost_after_s, *(spec.isolation_kill_s + MARGIN_S for spec in specs if spec.isolation_kill_s is not None)]
     )

@@ -8,12 +8,14 @@ from controlplane.fleet.liveness import HostVerdict, judge
 from controlplane.scheduling.filters import Filter, active, attributes, first_refusal, member_of
 from controlplane.scheduling.language import parse_query
 from controlplane.scheduling.model import Demand, candidate_of
+from controlplane.services.isolation import least_lost_after_s
 from controlplane.services.model import Blocked, FreshIds, Host, Snapshot
 from controlplane.services.orders import demand_of_revision
 from controlplane.services.timing import timing_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
 from homeport.ids import InstanceId, TaskId, new_hex_id
+from homeport.status import TaskStatus
 
 __all__ = ["look_at", "new_deployment_id", "suitable", "usable_hosts"]
 
@@ -47,7 +49,8 @@ def look_at(
     needs_demand = daemon or any(len(d.hopeless) == 1 for d in deployments[:1])
     demand = demand_of_revision(context, service) if needs_demand else None
     usable = usable_hosts(context, service, demand) if demand is not None else []
-    verdicts = _Verdicts(context, started_at, timing.lost_after_s)
+    specs = (task.spec for task in tasks if task.status is not TaskStatus.STOPPED)
+    verdicts = _Verdicts(context, started_at, least_lost_after_s(timing.lost_after_s, specs))
     ids = dict.fromkeys(task.instance_id for task in tasks if task.instance_id is not None)
     if daemon:
         ids.update(dict.fromkeys(instance.id for instance in usable))

@@ -45,7 +45,7 @@ from homeport.protocol import (
 from homeport.spec import Resources
 from homeport.status import ContainerStatus, DesiredStatus, StopCode, TaskStatus
 
-__all__ = ["Behaviour", "RegistrationFailed", "SimulatedHost", "fold", "obey", "simple_report"]
+__all__ = ["Behaviour", "RegistrationFailed", "SimulatedHost", "fold", "obey", "prepared_report", "simple_report"]
 
 #: assignment -> the reports to send for it, in order; `seq` is filled in by the host.
 Behaviour = Callable[[Assignment], Sequence[TaskReport]]
@@ -89,10 +89,19 @@ def simple_report(assignment: Assignment, status: TaskStatus) -> TaskReport:
     )
 
 
+def prepared_report(assignment: Assignment) -> TaskReport:
+    """Report all containers of a task as created."""
+    report = simple_report(assignment, TaskStatus.PENDING)
+    created = tuple(msgspec.structs.replace(c, status=ContainerStatus.CREATED) for c in report.containers)
+    return msgspec.structs.replace(report, containers=created, started_at=None)
+
+
 def obey(assignment: Assignment) -> Sequence[TaskReport]:
-    """Run what is to run, stop what is to stop, at once."""
+    """Run what is to run, prepare what is only to be prepared, stop what is to stop, at once."""
     if assignment.desired is DesiredStatus.STOPPED:
         return (simple_report(assignment, TaskStatus.STOPPED),)
+    if assignment.desired is DesiredStatus.PENDING:
+        return (prepared_report(assignment),)
     if assignment.known < TaskStatus.RUNNING:
         return (simple_report(assignment, TaskStatus.RUNNING),)
     return ()

@@ -3,7 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.isolation import (
     MARGIN_S,
     MIN_LOST_AFTER_S,
@@ -12,10 +14,19 @@ from controlplane.services.isolation import (
     isolation_kill_s,
     isolation_problem,
     isolation_stop_s,
+    least_lost_after_s,
     stop_duration_s,
     stops_when_isolated,
 )
+from controlplane.services.look import look_at
+from controlplane.state.presence import Presence
+from controlplane.state.records import InstanceRecord
+from controlplane.state.service_records import ServiceRecord
+from homeport.ids import InstanceId
+from homeport.protocol import HostFacts
 from tests.fakes.agent_host import container, depends, spec_of
+from tests.fakes.clock import ManualClock
+from tests.fakes.fleet import a_context, a_task
 
 TAG = "homeport:stop-when-isolated"
 
@@ -78,3 +89,42 @@ def test_what_leaves_no_time_to_stop_is_refused() -> None:
     assert isolation_problem({"homeport:lost-after": "5"}, {}) is None
     assert isolation_problem({"homeport:lost-after": "5"}, {TAG: "true"}) is not None
     assert isolation_problem({TAG: "true"}, {}) is None
+
+
+def test_a_shortened_lost_after_waits_for_tasks_that_were_made_before() -> None:
+    made = at_most_once(spec_of(), 60.0)
+    assert least_lost_after_s(30.0, [spec_of(), made]) == 60.0
+    assert least_lost_after_s(90.0, [made]) == 90.0
+    assert least_lost_after_s(5.0, [spec_of()]) == 5.0
+
+
+async def test_a_service_that_shortens_its_lost_after_does_not_replace_what_may_still_run() -> None:
+    clock = ManualClock()
+    context = a_context(clock=clock)
+    service = ServiceRecord(
+        id="s", cluster="default", name="web", created_at=1.0, tags={TAG: "true", "homeport:lost-after": "30"}
+    )
+    task = replace(a_task("t1", "h1"), group=service.group)
+    single = replace(task, spec=at_most_once(task.spec, 60.0))
+    host = InstanceRecord(
+        id=InstanceId("h1"),
+        cluster="default",
+        public_key="",
+        registered_at=1.0,
+        facts=HostFacts(hostname="h1", agent_version=""),
+    )
+
+    def verdict() -> HostVerdict:
+        return look_at(context, service, started_at=0.0, blocked=None).hosts[host.id].verdict
+
+    with context.state.transaction() as transaction:
+        for record in (service, single, host):
+            transaction.put(record)
+    context.state.presence.put(host.id, Presence(connected=False, since=1.0, last_seen_at=clock.now() - 40.0))
+    assert verdict() is HostVerdict.UNKNOWN
+    clock.time += 20.0
+    assert verdict() is HostVerdict.LOST
+    clock.time -= 20.0
+    with context.state.transaction() as transaction:
+        transaction.put(replace(task, version=2))
+    assert verdict() is HostVerdict.LOST, "others are replaced when the tag says so"
