@@ -24,12 +24,13 @@ from controlplane.context import Context
 from controlplane.scheduling.explain import HostAnswer, answers_of, refusals_of
 from controlplane.scheduling.filters import PORTS
 from controlplane.scheduling.model import Candidate, Constraint, Demand, candidates_of
+from controlplane.scheduling.placement import MEMORY_CONDITION
 from controlplane.scheduling.sentences import counts_sentence
 from controlplane.services.census import is_live
 from controlplane.services.mind import Mind, mind_of
 from controlplane.services.orders import order_of
 from controlplane.state.records import TaskDefinitionRecord, TaskRecord
-from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
+from controlplane.state.service_records import SERVICE_GROUP, DeploymentRecord, ServiceRecord
 from homeport.spec import Resources
 from homeport.status import TaskStatus
 
@@ -116,14 +117,27 @@ def _of_service(context: Context, service: ServiceRecord, max_hosts: int) -> Doc
     if demand is not None and not any(answer.fits for answer in answers):
         problem = counts_sentence(refusals_of(answers))
     mind = mind_of(service, deployments, tasks, now=context.clock.now(), no_host=problem)
+    table = _table(context, demand, answers, max_hosts)
+    for host in table["hosts"]:
+        host["drawbacks"] += _failures_on(host["id"], deployments)
     return {
         "kind": "service",
         "name": service.name,
         "cluster": service.cluster,
         "sentence": mind.sentence,
         "service": _mind_view(service, mind),
-        **_table(context, demand, answers, max_hosts),
+        **table,
     }
+
+
+def _failures_on(host: str, deployments: Sequence[DeploymentRecord]) -> list[str]:
+    """Why the PRIMARY deployment would rather use other hosts: its tasks have failed on this one."""
+    failed = deployments[0].host_failures.get(host, 0) if deployments else 0
+    if not failed:
+        return []
+    count = "1 task" if failed == 1 else f"{failed} tasks"
+    why = deployments[0].hopeless.get(host, "")
+    return [f"It comes last, since {count} of this deployment failed there{f': {why}' if why else '.'}"]
 
 
 def _mind_view(service: ServiceRecord, mind: Mind) -> Document:
@@ -270,6 +284,11 @@ def _host_view(context: Context, answer: HostAnswer, demand: Demand) -> dict[str
             for obstacle in answer.obstacles
         ],
         "portsHeldBy": _port_holders(context, candidate, demand) if in_use else [],
+        "drawbacks": [
+            f"It comes last, since its memory runs short: {condition.reason}."
+            for condition in (candidate.presence.impaired if candidate.presence else ())
+            if condition.type == MEMORY_CONDITION
+        ],
     }
 
 

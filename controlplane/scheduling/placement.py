@@ -14,7 +14,7 @@ from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal
 from controlplane.scheduling.ranking import Host, rank
 from homeport.ids import InstanceId
 
-__all__ = ["RankedHosts", "place"]
+__all__ = ["MEMORY_CONDITION", "RankedHosts", "place"]
 
 
 def place(candidates: Iterable[Candidate], demand: Demand, count: int, source: random.Random) -> Placement:
@@ -30,7 +30,8 @@ def place(candidates: Iterable[Candidate], demand: Demand, count: int, source: r
 
 #: Hosts short of memory that are put last. Where more of them are, it tells them apart from nobody, and would cost.
 _MAX_PRESSED: Final = 100
-_MEMORY: Final = "MEMORY"
+#: The condition of an agent that is short of memory.
+MEMORY_CONDITION: Final = "MEMORY"
 
 
 class RankedHosts:
@@ -54,7 +55,7 @@ class RankedHosts:
         instance_id = candidate.id
         self.drop(instance_id)
         host = self._hosts[instance_id] = Host(candidate, self._demand, is_open=False)
-        if candidate.presence is not None and any(c.type == _MEMORY for c in candidate.presence.impaired):
+        if candidate.presence is not None and any(c.type == MEMORY_CONDITION for c in candidate.presence.impaired):
             self._pressed.add(instance_id)
         self._add(host)
 

@@ -71,6 +71,7 @@ def _hosts(answer: dict[str, Any]) -> None:
         said += [
             f"{each['port']}: held by task {short_id(each['task'])} ({each['group']})" for each in host["portsHeldBy"]
         ]
+        said += host["drawbacks"]
         said = said or [""]
         left = [f"{vcpu(host['cpuUnitsLeft'])} vCPU", mib(host["memoryMiBLeft"])]
         head = [short_id(host["id"]), host["hostname"], *left, "yes" if host["wouldTake"] else "no"]

@@ -162,6 +162,21 @@ def test_the_state_of_mind_first_what_to_act_on(server: ApiServer, fleet: Fleet,
     assert "1 task still to be started." in explain(server)["service"]["causes"]
 
 
+def test_a_host_that_comes_last_says_why(
+    server: ApiServer, fleet: Fleet, rollouts: Rollouts, homeport: Homeport
+) -> None:
+    box = fleet.add_host()
+    fleet.set_presence(box, MEMORY="No more than 5% of memory was free")
+    rollouts.deploy(host_failures={box: 2}, hopeless={box: "CannotPullContainerError: not found"})
+    (host,) = explain(server)["hosts"]
+    assert host["wouldTake"]
+    assert host["drawbacks"] == [
+        "It comes last, since its memory runs short: No more than 5% of memory was free.",
+        "It comes last, since 2 tasks of this deployment failed there: CannotPullContainerError: not found",
+    ]
+    assert "since 2 tasks of this deployment failed there" in homeport("explain", "web").stdout
+
+
 def test_tasks_prepared_lost_and_of_earlier_deployments(server: ApiServer, fleet: Fleet, rollouts: Rollouts) -> None:
     fleet.add_host()
     old, new = rollouts.deploy("SUCCESSFUL"), rollouts.deploy()
