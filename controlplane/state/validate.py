@@ -2,6 +2,7 @@
 
 from controlplane.state.load import HostLoad, LoadBook
 from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.service_records import ServiceRecord
 from controlplane.state.state import State
 from controlplane.store.api import Commit
 from homeport.ids import InstanceId
@@ -26,6 +27,8 @@ def validate(state: State) -> None:
         assert found == expected, f"the load of {instance_id} is kept as {found}, but is {expected}"
     for instance in state.instances:
         _validate_capacity(instance, state.load)
+    for service in state.services:
+        _validate_service(state, service)
 
 
 def validate_commit(commit: Commit) -> None:
@@ -42,6 +45,19 @@ def validate_commit(commit: Commit) -> None:
                 f"task {new.id} changed its identity"
             )
             assert old.stop_code is None or new.stop_code == old.stop_code, f"task {new.id}: the first stopCode wins"
+
+
+def _validate_service(state: State, service: ServiceRecord) -> None:
+    """What a service names is there, is its own and is named once; an INACTIVE one has nothing live."""
+    live = service.deployments
+    assert len(set(live)) == len(live), f"service {service.key} names a deployment twice"
+    for deployment_id in live:
+        deployment = state.deployments.get(deployment_id)
+        assert deployment is not None, f"service {service.key} names {deployment_id}, which isn't there"
+        assert deployment.service_id == service.id, f"service {service.key} names another's {deployment_id}"
+        assert deployment.revision in state.revisions, f"deployment {deployment_id} has no revision"
+    if service.status == "INACTIVE":
+        assert not live, f"service {service.key} is INACTIVE, but {live[0]} is live"
 
 
 def naive_loads(state: State) -> dict[InstanceId, HostLoad]:

@@ -48,7 +48,7 @@ def test_a_service_that_is_not_there_has_no_tags(ecs: Any, server: ApiServer) ->
     ecs.delete_service(service="web", force=True)
     record = server.context.state.services.get("default/web")
     assert record is not None
-    put_records(server, replace(record, status="INACTIVE"))
+    put_records(server, replace(record, status="INACTIVE", deployments=()))
     assert refused(ecs.tag_resource, resourceArn=arn, tags=[]) == (
         "InvalidParameterException",
         "The specified service is inactive. Specify an active service and try again.",
@@ -204,5 +204,5 @@ def test_a_cluster_with_services_is_not_deleted(ecs: Any, server: ApiServer) -> 
     assert refused(ecs.delete_cluster, cluster="default") == wanted
     record = server.context.state.services.get("default/web")
     assert record is not None
-    put_records(server, replace(record, status="INACTIVE"))
+    put_records(server, replace(record, status="INACTIVE", deployments=()))
     assert ecs.delete_cluster(cluster="default")["cluster"]["status"] == "INACTIVE"
