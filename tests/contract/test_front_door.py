@@ -137,9 +137,9 @@ def test_a_signature_for_another_service_is_refused(server: ApiServer) -> None:
 def test_an_operation_that_is_not_served_is_named(ecs: Any, server: ApiServer) -> None:
     with (
         server.unchanged(),
-        pytest.raises(ClientError, match="the operation DiscoverPollEndpoint isn't implemented") as caught,
+        pytest.raises(ClientError, match="the operation SubmitTaskStateChange isn't implemented") as caught,
     ):
-        ecs.discover_poll_endpoint()
+        ecs.submit_task_state_change()
     assert caught.value.response["Error"]["Code"] == "UnsupportedFeatureException"
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
