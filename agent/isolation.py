@@ -9,23 +9,32 @@ What always holds:
    first contact of a session comes before its assignments, so no task that is assigned now is concerned.
 """
 
+import asyncio
+import contextlib
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 import structlog
 
+from agent.task.messages import Isolated
+from agent.task.runner import TaskRunner
+from homeport.ids import TaskId
 from homeport.spec import TaskSpec
+from homeport.status import DesiredStatus
 
-__all__ = ["HEARTBEATS_PER_SILENCE", "Contact", "Due", "due", "since_boot_s", "this_boot"]
+__all__ = ["Contact", "Due", "IsolationWatch", "due", "since_boot_s", "this_boot"]
 
 _log = structlog.get_logger(__name__)
 
 #: Heartbeats sent within the shortest silence that stops a task, so that one lost connection stops none.
-HEARTBEATS_PER_SILENCE: Final = 3
+_HEARTBEATS_PER_SILENCE: Final = 3
+#: The longest time between two looks for tasks to stop, in seconds.
+_LOOK_S: Final = 5.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -117,3 +126,62 @@ class Contact:
     def silent_s(self) -> float | None:
         """Return for how long the control plane has been silent; None if that isn't known."""
         return None if self.at is None else max(0.0, self.elapsed() - self.at)
+
+
+class IsolationWatch:
+    """Tells tasks of which at most one may run to go, once the control plane has been silent for too long."""
+
+    def __init__(self, contact: Contact, runners: Mapping[TaskId, TaskRunner]) -> None:
+        """`runners`: those of all tasks of this host, as they come and go."""
+        self.contact = contact
+        self._runners = runners
+        #: How far tasks were told to go; afresh with each contact.
+        self._told: dict[TaskId, str] = {}
+        self._due = asyncio.Event()
+
+    @property
+    def heartbeat_within_s(self) -> float:
+        """The longest pause between heartbeats that the tasks allow, in seconds; infinite if any will do."""
+        silences = (
+            runner.state.spec.isolation_stop_s
+            for runner in self._runners.values()
+            if runner.state.spec.isolation_stop_s is not None and not runner.state.over
+        )
+        return min(silences, default=math.inf) / _HEARTBEATS_PER_SILENCE
+
+    def contact_made(self, stamp: float) -> None:
+        """Note that what was sent at this time has been answered."""
+        self.contact.note(stamp)
+        self._told.clear()
+
+    def wake(self) -> None:
+        """Have a look at all tasks: there is a new one, or time has been moved."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled.
+
+        While there are such tasks it looks again every few seconds: a suspended machine's timers stand still.
+        """
+        while True:
+            self._due.clear()
+            looks = [self.look(runner) for runner in self._runners.values()]
+            soon = [next_at - self.contact.elapsed() for next_at in looks if next_at is not None]
+            wait_s = max(0.0, min([_LOOK_S, *soon])) if soon else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._due.wait()
+
+    def look(self, runner: TaskRunner) -> float | None:
+        """Tell one task, if it is time; return when to look at it again, None if nothing will come of that."""
+        state = runner.state
+        if state.over or state.spec.isolation_stop_s is None:
+            return None
+        if state.desired is DesiredStatus.PENDING:
+            # Nothing of it runs; but it may have been told to a moment ago.
+            return self.contact.elapsed() + _LOOK_S
+        verdict = due(state.spec, self.contact.at, self.contact.elapsed())
+        if verdict.stage and self._told.get(state.task_id) != verdict.stage:
+            self._told[state.task_id] = verdict.stage
+            runner.tell(Isolated(self.contact.silent_s(), verdict.stage == "kill"))
+        return verdict.next_at

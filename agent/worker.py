@@ -11,7 +11,6 @@ What always holds:
 
 import asyncio
 import contextlib
-import math
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final, Protocol
@@ -23,14 +22,14 @@ from agent.claims import Claims
 from agent.engine.api import ContainerFacts, Engine, EngineEvent
 from agent.engine.errors import EngineError
 from agent.engine.plan import LABEL_CONTAINER, LABEL_TASK, container_name, owner_labels
-from agent.isolation import HEARTBEATS_PER_SILENCE, Contact, due
+from agent.isolation import Contact, IsolationWatch
 from agent.journal import Journal
 from agent.logtail import LogTail
 from agent.metrics import ContainerSample
 from agent.outbox import Outbox
 from agent.task.absorb import absorb
 from agent.task.backoff import delay_s
-from agent.task.messages import Acked, Isolated, Observed, Refused, Removed, Resync, Wanted
+from agent.task.messages import Acked, Observed, Refused, Removed, Resync, Wanted
 from agent.task.model import TaskState, accepted, recovered
 from agent.task.perform import Performer, TaskCgroups
 from agent.task.report import report_of
@@ -52,8 +51,6 @@ DEFAULT_CLEANUP_AFTER_S: Final = 3600.0
 MAX_KEPT: Final = 200
 #: SIGTERM to SIGKILL for containers that belong to no task.
 _ORPHAN_STOP_S: Final = 30
-#: The longest time between two looks for tasks that isolation should stop.
-_ISOLATION_LOOK_S: Final = 5.0
 
 
 class HostView(Protocol):
@@ -101,13 +98,11 @@ class Worker:
         self._rng = rng
         self._cleanup_after_s = cleanup_after_s
         self._performer = Performer(engine, cgroups, owner=owner, clock=clock, rng=rng, log_drivers=host.log_drivers)
-        self._contact = contact or Contact()
-        #: Tasks that were told that they have to go, by how far that has come; afresh with each contact.
-        self._isolated: dict[TaskId, str] = {}
-        self._isolation_due = asyncio.Event()
         self._claims = Claims()
         self._outbox = Outbox()
         self._runners: dict[TaskId, TaskRunner] = {}
+        #: Stops what may run at most once when the control plane is silent for too long.
+        self.isolation = IsolationWatch(contact or Contact(), self._runners)
         self._revision = -1
         #: A complete set has been taken in this session.
         self._set_held = asyncio.Event()
@@ -130,14 +125,14 @@ class Worker:
                 if not state.over and state.desired is not DesiredStatus.PENDING:
                     self._claims.hold(state.task_id, Resources.of_task(state.spec), state.gpu_ids)
                 runner = self._begin(group, recovered(state), fresh=False)
-                self._isolate(runner)
+                self.isolation.look(runner)
                 if state.acked < state.seq:
                     self._outbox.put(report_of(state))
             self._ready.set()
             group.create_task(self._watch())
             group.create_task(self._sweep())
             group.create_task(self._clean())
-            group.create_task(self._watch_isolation())
+            group.create_task(self.isolation.run())
 
     def tasks(self) -> tuple[TaskState, ...]:
         """Return what is known of every task, finished ones included."""
@@ -167,8 +162,7 @@ class Worker:
             state, self._performer, save=self._journal.save, publish=self._publish, clock=self._clock, fresh=fresh
         )
         self._runners[state.task_id] = runner
-        if state.spec.isolation_stop_s is not None:
-            self._isolation_due.set()
+        self.isolation.wake()
         group.create_task(runner.run(), name=f"task {state.task_id}")
         return runner
 
@@ -276,54 +270,20 @@ class Worker:
             except (EngineError, OSError) as error:
                 _log.warning("a task of the deregistered host is left behind", task=task_id, error=str(error))
 
-    # ------------------------------------------------------------ isolation
+    # ------------------------------------------------------------ Workload: contact
 
     @property
     def heartbeat_within_s(self) -> float:
         """See Workload."""
-        silences = (
-            runner.state.spec.isolation_stop_s
-            for runner in self._runners.values()
-            if runner.state.spec.isolation_stop_s is not None and not runner.state.over
-        )
-        return min(silences, default=math.inf) / HEARTBEATS_PER_SILENCE
+        return self.isolation.heartbeat_within_s
 
     def contact_begins(self) -> float:
         """See Workload."""
-        return self._contact.elapsed()
+        return self.isolation.contact.elapsed()
 
     def contact_made(self, stamp: float) -> None:
         """See Workload."""
-        self._contact.note(stamp)
-        self._isolated.clear()
-
-    async def _watch_isolation(self) -> None:
-        """Tell tasks of which at most one may run to go when the control plane has been silent for too long.
-
-        While there are such tasks it looks again every few seconds: a suspended machine's timers stand still.
-        """
-        while True:
-            self._isolation_due.clear()
-            looks = [self._isolate(runner) for runner in self._runners.values()]
-            soon = [next_at - self._contact.elapsed() for next_at in looks if next_at is not None]
-            wait_s = max(0.0, min([_ISOLATION_LOOK_S, *soon])) if soon else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._isolation_due.wait()
-
-    def _isolate(self, runner: TaskRunner) -> float | None:
-        """Tell one task, if it is time; return when to look at it again, None if nothing will come of that."""
-        state = runner.state
-        if state.over or state.spec.isolation_stop_s is None:
-            return None
-        if state.desired is DesiredStatus.PENDING:
-            # Nothing of it runs; but it may have been told to a moment ago.
-            return self._contact.elapsed() + _ISOLATION_LOOK_S
-        verdict = due(state.spec, self._contact.at, self._contact.elapsed())
-        if verdict.stage and self._isolated.get(state.task_id) != verdict.stage:
-            self._isolated[state.task_id] = verdict.stage
-            runner.tell(Isolated(self._contact.silent_s(), verdict.stage == "kill"))
-        return verdict.next_at
+        self.isolation.contact_made(stamp)
 
     # ------------------------------------------------------------ Workload: up
 

@@ -177,7 +177,7 @@ def speak(host: AgentHost) -> None:
 
 def look(host: AgentHost) -> None:
     """Have the worker look at the time: another task of this kind comes."""
-    host.worker._isolation_due.set()
+    host.worker.isolation.wake()
 
 
 async def run_single(host: AgentHost) -> None:
