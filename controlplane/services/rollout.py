@@ -22,6 +22,7 @@ from controlplane.services.draft import Draft
 from controlplane.services.model import Start
 from controlplane.services.slots import Flaw, Gap, Slots, run_longest
 from controlplane.state.records import TaskRecord
+from controlplane.state.service_records import RolloutState
 from homeport import reasons
 from homeport.ids import InstanceId, TaskId
 from homeport.status import TaskStatus
@@ -252,7 +253,7 @@ class _Rollout:
                 self._stop_within(task, reasons.DRAINING, 0)
             elif flaw is Flaw.SICK and (task.healthy_at is None or self._slots.one_per_host):
                 self._stop_sick(task)
-            elif self._draft.healthy(task) or self._draft.protected(task):
+            elif self._draft.healthy(task) or self._draft.protected(task) or self._promises_well(task):
                 continue
             elif flaw is Flaw.REVISION and self._leave.retire:
                 self._stop_within(task, self._scaling, 0)
@@ -284,6 +285,8 @@ class _Rollout:
         stuck = gaps or self._draft.snapshot.blocked is not None
         kept_hosts = {task.instance_id for task in self._slots.kept if self._draft.healthy(task)}
         for task, flaw in list(self._outdated.values()):
+            if self._promises_well(task) and self._healthy < self._slots.desired:
+                continue
             if flaw is Flaw.SICK:
                 self._retire_sick(task, gaps)
             elif self._draft.protected(task) or (self._slots.one_per_host and task.instance_id not in kept_hosts):
@@ -296,6 +299,13 @@ class _Rollout:
                 # Beside its successor on the same host a DAEMON's task is one too many, however others are.
                 floor = self._slots.bounds.lower if self._slots.one_per_host else self._slots.desired
                 self._stop_within(task, self._scaling, floor)
+
+    def _promises_well(self, task: TaskRecord) -> bool:
+        """Whether it has begun to run just now, of a revision that was rolled out well: it serves, or is about to."""
+        deployment = self._draft.deployments.get(task.started_by)
+        if deployment is None or deployment.rollout is not RolloutState.COMPLETED or task.healthy_at is not None:
+            return False
+        return task.status is TaskStatus.RUNNING and not self._draft.unhealthy(task)
 
     def _closed(self, task: TaskRecord) -> bool:
         """Whether its host is there, but takes no more tasks."""

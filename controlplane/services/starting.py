@@ -173,8 +173,15 @@ class Starter:
             if instance is not None:
                 yield candidate_of(self._state, instance)
 
+    def _is_in_own_way(self) -> bool:
+        """Whether it is the service's own tasks that hold the room: the deployment then stops them first."""
+        return self.blocked is not None and self.blocked.by_own_tasks
+
     def unplaced_event(self) -> str | None:
-        """Return the event that is due about tasks without a host, having noted on its deployment that it was said."""
+        """Return the event that is due about tasks without a host, having noted on its deployment that it was said.
+
+        Where its own outdated tasks are in the way nothing is wrong, and nothing is said.
+        """
         sentence: str | None = None
         now = self._context.clock.now()
         for deployment_id in {*self._unplaced, *self._failed, *self._orders}:
@@ -183,7 +190,7 @@ class Starter:
                 continue
             if deployment_id in self._failed:
                 kinds = text = f"was unable to start a task. Reason: {self._failed[deployment_id]}"
-            elif deployment_id in self._unplaced:
+            elif deployment_id in self._unplaced and not self._is_in_own_way():
                 placement = self._unplaced[deployment_id]
                 kinds, text = ", ".join(sorted(placement.by_reason())) or "none", services_sentence(placement)
             else:

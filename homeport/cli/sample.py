@@ -110,7 +110,14 @@ def _ensure_service(client: Client) -> None:
     if port is None or not is_free(port):
         port = free_port(_PORTS)
     definition = _registered(client, web_definition(port))
-    client.ecs("create_service", serviceName=_WEB, taskDefinition=definition, desiredCount=1)
+    client.ecs(
+        "create_service",
+        serviceName=_WEB,
+        taskDefinition=definition,
+        desiredCount=1,
+        # Whoever plays with it deploys something broken sooner or later.
+        deploymentConfiguration={"deploymentCircuitBreaker": {"enable": True, "rollback": True}},
+    )
 
 
 def _newest(client: Client, family: str) -> dict[str, Any] | None:

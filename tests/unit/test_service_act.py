@@ -138,6 +138,7 @@ def test_a_port_held_by_the_service_itself_is_told_from_one_held_by_others(conte
     blocked = do(context, service, start(context))
     assert blocked is not None
     assert blocked.by_own_tasks
+    assert sum("unable to place" in text for text in said(context)) == 1  # what it can mend itself isn't told
 
 
 def test_a_prepared_task_holds_nothing_until_the_one_it_replaces_is_gone(context: Context) -> None:

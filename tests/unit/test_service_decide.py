@@ -353,6 +353,20 @@ class TestFailures:
         assert world.rollout() is RolloutState.FAILED
         assert world.primary.rollout_reason == "ECS deployment circuit breaker: tasks failed to start."
 
+    def test_a_task_that_has_just_begun_to_run_well_isn_t_given_up_for_one_that_may_not(self) -> None:
+        world = steady(desired=1)
+        world.kill(world.live()[0].id)
+        while not (world.live() and world.live()[0].status is TaskStatus.RUNNING):
+            world.decide()
+            world.agents()
+        (young,) = world.live()
+        world.deploy(Behaviour())
+        world.reconcile()
+        assert young.id in {t.id for t in world.live()}
+        world.run(30)
+        assert young.id not in {t.id for t in world.live()}
+        assert len(world.live()) == 1
+
     @pytest.mark.parametrize("kind", ["crashes", "sick", "hopeless"])
     def test_a_broken_revision_is_rolled_back_and_the_old_tasks_never_leave(self, kind: Any) -> None:
         world = steady(desired=3, deployment_configuration=configuration(deploymentCircuitBreaker=BREAKER))
