@@ -8,8 +8,8 @@ from controlplane.api.arguments import tags_of
 from controlplane.api.ecs.capacity import FARGATE_PROVIDERS, launch_type_of
 from controlplane.api.ecs.clusters import check_capacity_provider_strategy
 from controlplane.api.ecs.launch import Launch
-from controlplane.api.ecs.lookup import find_task_definition
-from controlplane.api.errors import ClientException, InvalidParameterException
+from controlplane.api.ecs.lookup import active_definition
+from controlplane.api.errors import InvalidParameterException
 from controlplane.context import Context
 from controlplane.standalone.tags import ExclusivePolicy, StandalonePolicy, standalone_policy
 from controlplane.state.records import ClusterRecord, TaskDefinitionRecord, TaskOrder
@@ -34,7 +34,7 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     Raises ClientException for a task definition that isn't there or isn't ACTIVE, InvalidParameterException for the
     rest.
     """
-    definition = _definition(context, request["taskDefinition"])
+    definition = active_definition(context, request["taskDefinition"])
     _refuse_networking(request, definition)
     # A caller who names the host has chosen what a strategy would choose.
     default = cluster.default_capacity_provider_strategy if operation == "RunTask" else ()
@@ -74,15 +74,6 @@ def _order(request: Document, policy: StandalonePolicy | None, operation: str) -
         stop_when_isolated=policy.stop_when_isolated,
         exclusive=policy.exclusive,
     )
-
-
-def _definition(context: Context, reference: str) -> TaskDefinitionRecord:
-    definition = find_task_definition(context, reference)
-    if definition is None:
-        raise ClientException("TaskDefinition not found.")
-    if definition.status != "ACTIVE":
-        raise ClientException("TaskDefinition is inactive")
-    return definition
 
 
 def _refuse_networking(request: Document, definition: TaskDefinitionRecord) -> None:
