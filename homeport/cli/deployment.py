@@ -1,4 +1,4 @@
-"""`homeport deployment`, `deploy`, `rollback`: what a deployment does, and where its time goes."""
+"""`homeport deployment`: what a service's deployments do, how they end, and where their time goes."""
 
 import time
 from collections.abc import Iterable
@@ -9,21 +9,20 @@ import click
 from homeport.cli.durations import DURATION
 from homeport.cli.errors import CliError, NotFound
 from homeport.cli.options import Command, Target, json_option, target_options
-from homeport.cli.output import moment, print_json, print_table, say, short_id
-from homeport.cli.services import event_text, find_service, service_option
+from homeport.cli.output import moment, print_json, print_table, short_id
+from homeport.cli.services import event_text, service_option
 
 if TYPE_CHECKING:
     from homeport.cli.client import Client
 
-__all__ = ["deploy", "deployment", "rollback"]
+__all__ = ["OVER", "deployment", "how", "timeout_option", "watch_option", "watch_until_over"]
 
 _POLL_S: Final = 0.5
 _PHASES: Final = ("schedule", "pull", "start", "healthy", "drain")
 #: Statuses in which a deployment, its rollback included, is over.
-_OVER: Final = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
-
-_watch_option = click.option("--watch", is_flag=True, help="Wait until it has ended; exit code 1 unless successful.")
-_timeout_option = click.option(
+OVER: Final = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
+watch_option = click.option("--watch", is_flag=True, help="Wait until it has ended; exit code 1 unless successful.")
+timeout_option = click.option(
     "--timeout", type=DURATION, default="30m", show_default=True, help="How long --watch waits."
 )
 
@@ -31,8 +30,8 @@ _timeout_option = click.option(
 @click.command(cls=Command, short_help="Show a service's deployments, and where their time went.")
 @click.argument("name")
 @service_option
-@_watch_option
-@_timeout_option
+@watch_option
+@timeout_option
 @target_options
 @json_option
 def deployment(name: str, cluster: str | None, watch: bool, timeout: float, target: Target, as_json: bool) -> None:
@@ -48,14 +47,16 @@ def deployment(name: str, cluster: str | None, watch: bool, timeout: float, targ
     if watch:
         # A rollback is told by the deployment that it undoes.
         first = next((each for each in answer["deployments"] if not each["rollbackOf"]), answer["deployments"][0])
-        _watch(client, answer["service"], first["id"], timeout, as_json=as_json)
+        watch_until_over(client, answer["service"], first["id"], timeout, as_json=as_json)
     elif as_json:
         print_json(answer)
     else:
         _show(answer["service"], answer["deployments"])
 
 
-def _watch(client: "Client", service: dict[str, Any], deployment_id: str, timeout_s: float, *, as_json: bool) -> None:
+def watch_until_over(
+    client: "Client", service: dict[str, Any], deployment_id: str, timeout_s: float, *, as_json: bool
+) -> None:
     """Wait for a deployment's end, telling the events meanwhile; then show it. Raises CliError unless it succeeded."""
     ended = _wait(client, service, deployment_id, timeout_s, quiet=as_json)
     answer = client.own("DescribeDeployments", service=service["serviceArn"], deployment=deployment_id)
@@ -87,7 +88,7 @@ def _wait(
                 if event["number"] > told and event["at"] >= found["createdAt"] and not quiet:
                     click.echo(f"{moment(event['at'])}  {event_text(event)}")
             told = max((event["number"] for event in answer["events"]), default=told)
-            if found["status"] in _OVER:
+            if found["status"] in OVER:
                 return found
             show(f"{found['status']}: {found['healthyTasks']} tasks have become healthy, {found['pending']} pending")
             if time.monotonic() > deadline:
@@ -108,9 +109,9 @@ def _show(service: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
         f"{service['running']} running, {service['pending']} pending"
     )
     kind = "rollback" if latest["rollbackOf"] else "deployment"
-    click.echo(f"{kind} {latest['id']} of {latest['taskDefinition']}: {_how(latest)}")
+    click.echo(f"{kind} {latest['id']} of {latest['taskDefinition']}: {how(latest)}")
     click.echo(f"began {moment(latest['createdAt'])}, {latest['healthyTasks']} tasks have become healthy")
-    if latest["lastFailure"] and latest["status"] != "SUCCESSFUL" and latest["lastFailure"] not in _how(latest):
+    if latest["lastFailure"] and latest["status"] != "SUCCESSFUL" and latest["lastFailure"] not in how(latest):
         click.echo(f"last failure: {latest['lastFailure']}")
     for hook in latest["hooks"]:
         if hook["status"] == "AWAITING_ACTION":
@@ -128,7 +129,7 @@ def _show(service: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
         _print_earlier(earlier)
 
 
-def _how(found: dict[str, Any]) -> str:
+def how(found: dict[str, Any]) -> str:
     """Say how far a deployment is, or how it ended, with its seconds and the reason."""
     tense = "after" if found["finishedAt"] is not None else "for"
     reason = found["statusReason"] or ("" if found["status"] == "SUCCESSFUL" else found["rolloutStateReason"])
@@ -206,83 +207,3 @@ def _print_earlier(earlier: list[dict[str, Any]]) -> None:
             for each in earlier
         ),
     )
-
-
-# ---------------------------------------------------------------- acting
-
-
-@click.command(cls=Command, short_help="Deploy a service anew.")
-@click.argument("name")
-@click.option("--task-definition", metavar="TD", help="family, family:revision or ARN; without: the one it has, anew.")
-@click.option("--force", is_flag=True, help="Replace the tasks even if the service has this task definition already.")
-@service_option
-@_watch_option
-@_timeout_option
-@target_options
-@json_option
-def deploy(
-    name: str,
-    task_definition: str | None,
-    force: bool,
-    cluster: str | None,
-    watch: bool,
-    timeout: float,
-    target: Target,
-    as_json: bool,
-) -> None:
-    """Deploy the service NAME: a new task definition, or the same one anew, replacing all its tasks."""
-    client = target.client()
-    found = find_service(client, name, cluster)
-    before = found["deployments"][0]["id"] if found["deployments"] else None
-    answer = client.ecs(
-        "update_service",
-        cluster=found["cluster"],
-        service=found["name"],
-        taskDefinition=task_definition,
-        forceNewDeployment=True if force or task_definition is None else None,
-    )
-    live = answer["service"]["deployments"]
-    if not live or live[0]["id"] == before:
-        say(f"{found['name']} has {found['taskDefinition']} already. --force replaces its tasks all the same.")
-        if not live:
-            return
-    if watch:
-        _watch(client, found, live[0]["id"], timeout, as_json=as_json)
-        return
-    shown = client.own("DescribeDeployments", service=found["serviceArn"], deployment=live[0]["id"])
-    if as_json:
-        print_json(shown)
-    else:
-        latest = shown["deployments"][0]
-        click.echo(f"{found['name']}: deployment {latest['id']} of {latest['taskDefinition']}: {_how(latest)}")
-        say(f"  Follow it: homeport deployment {found['name']} --watch")
-
-
-@click.command(cls=Command, short_help="Stop a deployment under way, and roll it back.")
-@click.argument("name")
-@click.option("--abort", is_flag=True, help="Only stop it where it is.")
-@service_option
-@target_options
-@json_option
-def rollback(name: str, abort: bool, cluster: str | None, target: Target, as_json: bool) -> None:
-    """Stop the deployment of the service NAME that is under way, and go back to the last one that was completed."""
-    client = target.client()
-    answer = client.own("DescribeDeployments", service=name, cluster=cluster)
-    service = answer["service"]
-    going = [each for each in answer["deployments"] if not each["rollbackOf"] and each["status"] not in _OVER]
-    if not going:
-        raise CliError(
-            f"No deployment of {service['name']} is under way.",
-            hint=f"Deploy an earlier definition: homeport deploy {service['name']} --task-definition FAMILY:REVISION",
-        )
-    client.ecs(
-        "stop_service_deployment",
-        serviceDeploymentArn=going[0]["serviceDeploymentArn"],
-        stopType="ABORT" if abort else "ROLLBACK",
-    )
-    shown = client.own("DescribeDeployments", service=service["serviceArn"], deployment=going[0]["id"])
-    if as_json:
-        print_json(shown)
-    else:
-        click.echo(f"{service['name']}: deployment {going[0]['id']}: {_how(shown['deployments'][0])}")
-        say(f"  Follow it: homeport deployment {service['name']} --watch")

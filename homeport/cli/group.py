@@ -5,7 +5,8 @@ import click
 from homeport import __version__
 from homeport.cli.addnode import add_node
 from homeport.cli.backup import backup, restore
-from homeport.cli.deployment import deploy, deployment, rollback
+from homeport.cli.deploy import deploy, rollback
+from homeport.cli.deployment import deployment
 from homeport.cli.drain import drain
 from homeport.cli.env import env
 from homeport.cli.explain import explain

@@ -16,7 +16,7 @@ from controlplane.state.service_records import (
 )
 from homeport.status import DesiredStatus, TaskStatus
 from tests.contract.commandline import Homeport
-from tests.contract.fleet import Fleet, register_web
+from tests.contract.fleet import WEB, Fleet, register_web
 from tests.contract.rollouts import Rollouts
 from tests.contract.server import ACCESS_KEY_ID, ApiServer
 
@@ -248,6 +248,31 @@ def test_deploying_a_definition_or_the_same_one_anew(homeport: Homeport, ecs: An
     assert "TaskDefinition not found." in homeport("deploy", "web", "--task-definition", "no", code=3).stderr
     limit = homeport("deploy", "web", "--watch", "--timeout", "0s", code=1).stderr
     assert "still IN_PROGRESS" in limit
+
+
+def test_deploying_an_image_registers_a_revision_with_it(homeport: Homeport, ecs: Any) -> None:
+    side = {"name": "side", "image": "envoy:1", "memory": 64, "essential": False}
+    tags = [{"key": "team", "value": "a"}]
+    register_web(ecs, tags=tags, volumes=[{"name": "v"}])
+    ecs.create_service(serviceName="web", taskDefinition="web", desiredCount=0)
+
+    def images(definition: str) -> dict[str, str]:
+        found = ecs.describe_task_definition(taskDefinition=definition)["taskDefinition"]
+        return {each["name"]: each["image"] for each in found["containerDefinitions"]}
+
+    assert "of web:2: IN_PROGRESS" in homeport("deploy", "web", "--image", "shop:7").stdout
+    assert images("web:2") == {"web": "shop:7"}
+    second = ecs.describe_task_definition(taskDefinition="web:2", include=["TAGS"])
+    assert second["tags"] == tags
+    assert second["taskDefinition"]["volumes"][0]["name"] == "v"
+    again = homeport("deploy", "web", "--image", "shop:7").stderr
+    assert "web has web:2 already" in again
+    register_web(ecs, containers=[{**WEB, "image": "shop:8"}, side])
+    homeport("deploy", "web", "--task-definition", "web:3", "--image", "side=envoy:2")
+    assert images("web:4") == {"web": "shop:8", "side": "envoy:2"}
+    assert "Which container is shop:9 for?" in homeport("deploy", "web", "--image", "shop:9", code=2).stderr
+    assert "There is no container db, only web, side." in homeport("deploy", "web", "--image", "db=x", code=2).stderr
+    assert ecs.list_task_definitions(familyPrefix="web")["taskDefinitionArns"][-1].endswith("web:4")
 
 
 def test_scaling(homeport: Homeport, made: Any) -> None:
