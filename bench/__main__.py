@@ -16,6 +16,7 @@ import click
 from bench.api import api
 from bench.common import Json, machine
 from bench.containers import restart_after_death, start_twenty
+from bench.deployments import deployments
 from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
@@ -59,6 +60,7 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "start 20 containers": lambda: _with_agent(lambda homeport: start_twenty(homeport, IMAGE, ROUNDS)),
     "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
     "services": lambda: _with_agent(lambda homeport: services(homeport, IMAGE, ROUNDS)),
+    "deployments": lambda: _with_agent(lambda homeport: deployments(homeport, IMAGE, ROUNDS)),
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
     "api": _api,
     "journal": _journal,
