@@ -102,7 +102,7 @@ class FrontDoor:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes: `POST /`, and for REST every path that no other route has."""
-        return [web.post("/", self._handle), web.route("*", "/{path:.*}", self._handle_rest)]
+        return [web.post("/", self._handle), web.route("*", r"/{path:[\s\S]*}", self._handle_rest)]
 
     def authenticate(self, request: web.Request, body: bytes) -> Identity:
         """Return who signed an HTTP request, whatever its path. Raises ApiError if it isn't authentic.

@@ -268,7 +268,10 @@ def sign(
 # ---------------------------------------------------------------- answers against the model
 
 #: Where AWS's own answers, by its documentation's examples, don't keep to its model.
-_AWS_ITSELF: Final = ("RegistrationsCount, value: 0, valid min value: 1",)
+_AWS_ITSELF: Final = (
+    "RegistrationsCount, value: 0, valid min value: 1",
+    "Invalid length for parameter Targets, value: 0",
+)
 
 
 def problems_with_answer(operation_model: Any, body: bytes) -> list[str]:

@@ -13,6 +13,7 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.services import load_handlers, load_services
 from tests.contract.definitions import FULL_CONTAINER, register
 from tests.contract.fleet import Fleet
+from tests.contract.fuzz_schedules import right_schedule_requests, send_rest
 from tests.contract.fuzz_services import right_service_requests
 from tests.contract.server import Answer, ApiServer, problems_with_answer
 
@@ -24,7 +25,14 @@ DEPTH: Final = 7
 #: Operations that only look.
 READING: Final = ("Describe", "List", "Get", "Discover")
 #: Where other tests register and report, these would leave nothing to try the rest on.
-LAST: Final = ("DeregisterContainerInstance", "DeleteCluster", "DeleteTaskDefinitions", "DeregisterTaskDefinition")
+LAST: Final = (
+    "DeleteCluster",
+    "DeleteService",
+    "DeleteTaskDefinitions",
+    "DeleteTaskSet",
+    "DeregisterContainerInstance",
+    "DeregisterTaskDefinition",
+)
 
 #: What these ask for is never there.
 REFUSING: Final = ("GetQueueUrl", "ListServicesByNamespace")
@@ -81,9 +89,10 @@ class World:
         tagged = {"resourceArn": task}
         of_services, names = right_service_requests(server, ecs)
         self.names += names
-        #: Operation -> a request that is served.
+        #: Operation, if need be with its service before it -> a request that is served.
         self.right: dict[str, dict[str, Any]] = {
             **of_services,
+            **right_schedule_requests(server),
             "CreateCluster": {"clusterName": "other"},
             "UpdateCluster": {"cluster": "default"},
             "UpdateClusterSettings": {"cluster": "default", "settings": []},
@@ -153,9 +162,12 @@ class World:
             return st.sampled_from([*shape.enum, *shape.enum, "", "NONSENSE"])
         return st.sampled_from(self.names) | st.sampled_from(TEXTS) | st.text(max_size=8)
 
-    def requests(self, operation: str, shape: Shape | None) -> st.SearchStrategy[Any]:
+    def right_of(self, service: str, operation: str) -> dict[str, Any]:
+        """A request that is served."""
+        return self.right.get(f"{service}.{operation}", self.right.get(operation, {}))
+
+    def requests(self, right: dict[str, Any], shape: Shape | None) -> st.SearchStrategy[Any]:
         """A right request with up to three members put over it, anywhere."""
-        right = self.right.get(operation, {})
         if shape is None or not shape.members:
             return st.just(right)
         members = shape.members
@@ -166,8 +178,8 @@ class World:
 
 
 def served(services: tuple[Service, ...]) -> list[tuple[Service, str]]:
-    """The served operations that have a model and speak JSON; those that take things away last."""
-    by_name = {s.name: s for s in services if s.operations is not None and s.protocol == "json"}
+    """The served operations that have a model and speak JSON or REST; those that take things away last."""
+    by_name = {s.name: s for s in services if s.operations is not None and s.protocol != "query"}
     found = [(by_name[name], operation) for name, operation in sorted(HANDLERS) if name in by_name]
     return sorted(found, key=lambda item: item[1] in LAST)
 
@@ -188,10 +200,13 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
     model = get_session().get_service_model(service.name).operation_model(operation)
 
     def send(request: dict[str, Any]) -> Answer:
+        if service.protocol == "rest-json":
+            return send_rest(server, model, request)
         body = msgspec.json.encode(request)
         return server.post(f"{service.target_prefix}.{operation}", body, service=service.signing_name)
 
-    right = send(world.right.get(operation, {}))
+    example = world.right_of(service.name, operation)
+    right = send(example)
     assert right.status == 200 or operation in REFUSING, f"the right request is refused: {right.json}"
 
     @settings(
@@ -201,7 +216,7 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(world.requests(operation, shape))
+    @given(world.requests(example, shape))
     def check(request: dict[str, Any]) -> None:
         before = server.context.state.revision
         answer = send(request)
@@ -210,9 +225,9 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
             assert problems_with_answer(model, answer.body) == []
             assert not (changed and operation.startswith(READING)), "looking changed something"
         else:
-            assert answer.status in (400, 404), answer.body
+            assert answer.status in (400, 402, 404, 409), answer.body
             assert answer.json["__type"]
-            assert answer.json["message"]
+            assert answer.json.get("message") or answer.json["Message"]
             assert not changed, "a refusal changed something"
 
     check()
@@ -231,7 +246,7 @@ def test_a_description_is_accepted_again_whatever_was_registered(server: ApiServ
     registered = 0
 
     @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(world.requests("RegisterTaskDefinition", shape))
+    @given(world.requests(world.right["RegisterTaskDefinition"], shape))
     def check(request: dict[str, Any]) -> None:
         nonlocal registered
         first = _register(server, {**request, "family": family})

@@ -411,3 +411,9 @@ def test_the_aws_cli_works_unchanged(server: ApiServer, scheduler: Any) -> None:
     targets = json.dumps([{"Id": "one", **ecs_target()}])
     answer = aws(server, "events", "put-targets", "--rule", "cli", "--targets", targets)
     assert answer == {"FailedEntryCount": 0, "FailedEntries": []}
+
+
+def test_names_with_anything_in_them_reach_validation(server: ApiServer) -> None:
+    for path in ("/schedules/a%0Ab", "/schedules/a%2Fb", "/schedules/%F0%9F%98%80", "/schedules/a%20b"):
+        answer = signed(server, "GET", path)
+        assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException"), path
