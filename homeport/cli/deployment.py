@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from homeport.cli.durations import DURATION
-from homeport.cli.errors import CliError, NotFound
+from homeport.cli.errors import CannotConnect, CliError, NotFound
 from homeport.cli.options import Command, Target, json_option, target_options
 from homeport.cli.output import moment, print_json, print_table, short_id
 from homeport.cli.services import event_text, service_option
@@ -57,14 +57,17 @@ def deployment(name: str, cluster: str | None, watch: bool, timeout: float, targ
 def watch_until_over(
     client: "Client", service: dict[str, Any], deployment_id: str, timeout_s: float, *, as_json: bool
 ) -> None:
-    """Wait for a deployment's end, telling the events meanwhile; then show it. Raises CliError unless it succeeded."""
-    ended = _wait(client, service, deployment_id, timeout_s, quiet=as_json)
-    answer = client.own("DescribeDeployments", service=service["serviceArn"], deployment=deployment_id)
+    """Wait for a deployment's end, telling the events meanwhile; then show it.
+
+    A control plane that is restarted meanwhile is waited for. Raises CliError unless the deployment succeeds in time.
+    """
+    answer = _wait(client, service, deployment_id, timeout_s, quiet=as_json)
     if as_json:
         print_json(answer)
     else:
         click.echo()
         _show(answer["service"], answer["deployments"])
+    ended = answer["deployments"][0]
     if ended["status"] != "SUCCESSFUL":
         reason = ended["statusReason"] or ended["rolloutStateReason"] or "no reason is known"
         raise CliError(
@@ -76,27 +79,40 @@ def watch_until_over(
 def _wait(
     client: "Client", service: dict[str, Any], deployment_id: str, timeout_s: float, *, quiet: bool
 ) -> dict[str, Any]:
+    """Return the answer that tells the deployment's end."""
     from homeport.cli.lookup import progress
 
     deadline = time.monotonic() + timeout_s
     told = 0
     with progress("deploying") as show:
         while True:
-            answer = client.own("DescribeDeployments", service=service["serviceArn"], deployment=deployment_id)
-            found: dict[str, Any] = answer["deployments"][0]
-            for event in answer["events"]:
-                if event["number"] > told and event["at"] >= found["createdAt"] and not quiet:
-                    click.echo(f"{moment(event['at'])}  {event_text(event)}")
-            told = max((event["number"] for event in answer["events"]), default=told)
-            if found["status"] in OVER:
-                return found
-            show(f"{found['status']}: {found['healthyTasks']} tasks have become healthy, {found['pending']} pending")
-            if time.monotonic() > deadline:
-                raise CliError(
-                    f"After {timeout_s:g} s the deployment of {service['name']} is still {found['status']}.",
-                    hint=f"What it waits for: homeport service {service['name']}",
-                )
+            try:
+                answer = client.own("DescribeDeployments", service=service["serviceArn"], deployment=deployment_id)
+            except CannotConnect:
+                if time.monotonic() > deadline:
+                    raise
+                show("the control plane can't be reached")
+            else:
+                told = _tell_events(answer, told, quiet=quiet)
+                found = answer["deployments"][0]
+                if found["status"] in OVER:
+                    return answer
+                show(f"{found['status']}: {found['healthyTasks']} tasks have become healthy")
+                if time.monotonic() > deadline:
+                    raise CliError(
+                        f"After {timeout_s:g} s the deployment of {service['name']} is still {found['status']}.",
+                        hint=f"What it waits for: homeport service {service['name']}",
+                    )
             time.sleep(_POLL_S)
+
+
+def _tell_events(answer: dict[str, Any], told: int, *, quiet: bool) -> int:
+    """Print the deployment's events behind number `told`; return the number of the last one."""
+    began_at = answer["deployments"][0]["createdAt"]
+    for event in answer["events"]:
+        if event["number"] > told and event["at"] >= began_at and not quiet:
+            click.echo(f"{moment(event['at'])}  {event_text(event)}")
+    return max((event["number"] for event in answer["events"]), default=told)
 
 
 # ---------------------------------------------------------------- showing
