@@ -196,7 +196,8 @@ class Standalone(RuleBasedStateMachine):
     def is_cut_off_or_back(self, data: st.DataObject, connected: bool) -> None:
         host = InstanceId(f"host-{data.draw(st.integers(1, self.hosts))}")
         now = self.clock.now()
-        self.context.state.presence.put(host, Presence(connected=connected, since=now, last_seen_at=now))
+        if self.context.state.presence.connected(host) != connected:
+            self.context.state.presence.put(host, Presence(connected=connected, since=now, last_seen_at=now))
 
     @precondition(lambda self: self._placed(TaskStatus.PENDING, TaskStatus.RUNNING))
     @rule(data=st.data())
@@ -359,4 +360,4 @@ class Standalone(RuleBasedStateMachine):
 
 
 TestStandalone = Standalone.TestCase
-TestStandalone.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStandalone.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
