@@ -60,7 +60,7 @@ def _fill(draft: Draft, slots: Slots, host: InstanceId, tasks: list[TaskRecord])
                 victim = task if flaw is Flaw.REVISION else victim
             else:
                 good.append(task)
-    good.sort(key=run_longest)
+    good.sort(key=lambda task: (not draft.protected(task), run_longest(task)))
     slots.kept += good[:1]
     slots.surplus += good[1:]
     if not good and not prepared:

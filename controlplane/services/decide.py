@@ -55,6 +55,10 @@ def _reconcile(draft: Draft, primary: str) -> None:
     if draft.service.deployments[0] != primary:
         # A rollback has begun: what is to become of its tasks depends on what only a new snapshot shows.
         return
+    before = _before(draft, draft.deployments[primary])
+    if before is not None:
+        roll(draft, _slots(draft, before.id), Leave(start=_backed_off(draft, before), retire=False))
+        return
     roll(draft, slots, leave)
     if leave.failed:
         drop_replaced(draft, draft.deployments[primary])
@@ -62,6 +66,24 @@ def _reconcile(draft: Draft, primary: str) -> None:
     conclude(draft, slots, primary)
     if draft.deployments[primary].rollout is RolloutState.COMPLETED:
         give_up_outdated(draft, primary)
+
+
+def _before(draft: Draft, primary: DeploymentRecord) -> DeploymentRecord | None:
+    """Return the deployment that is kept up while a hook holds PRIMARY before its first start; None if none is.
+
+    A hook may wait for a day: what dies meanwhile is replaced as if PRIMARY hadn't begun.
+    """
+    held = primary.rollout is RolloutState.IN_PROGRESS and primary.lifecycle_stage in hooks.BEFORE_STARTING
+    if not held or len(draft.service.deployments) < 2:
+        return None
+    before = draft.deployments.get(draft.service.deployments[1])
+    return before if before is not None and before.rollout is RolloutState.COMPLETED else None
+
+
+def _backed_off(draft: Draft, deployment: DeploymentRecord) -> bool:
+    """Whether the deployment's failures allow another start by now."""
+    draft.wake(deployment.retry_at)
+    return (deployment.retry_at or 0.0) <= draft.now
 
 
 def _judge(draft: Draft, deployment: DeploymentRecord) -> None:
@@ -93,10 +115,9 @@ def _leave(draft: Draft, slots: Slots, deployment: DeploymentRecord) -> Leave:
         if start and hooks.configured(draft, deployment, hooks.BEFORE_RETIRING):
             scaled_up = not slots.gaps and not slots.prepared and all(map(draft.healthy, slots.kept))
             retire = scaled_up and not hooks.hook_holds(draft, deployment.id, hooks.BEFORE_RETIRING)
-    draft.wake(deployment.retry_at)
     failed = draft.deployments[deployment.id].rollout is RolloutState.FAILED
     return Leave(
-        start=start and not failed and (deployment.retry_at or 0.0) <= draft.now,
+        start=start and not failed and _backed_off(draft, deployment),
         retire=retire and not failed,
         failed=failed,
     )

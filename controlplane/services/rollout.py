@@ -132,11 +132,13 @@ class _Rollout:
         spare = len(kept) + len(self._prepared) - self._slots.desired
         for task in self._slots.prepared:
             stale = task.started_by != self._slots.owner or self._leave.failed or task.replaces in kept
+            # One that was lost with its host, and has been replaced meanwhile.
+            stale = stale or self._prepared.get(task.replaces or TaskId("")) is not task
             if stale or spare > 0 or self._draft.host(task).draining:
                 self._draft.stop(task, self._scaling)
-                spare -= 1
-                if task.replaces:
-                    self._prepared.pop(task.replaces, None)
+                if task.replaces and self._prepared.get(task.replaces) is task:
+                    spare -= 1
+                    del self._prepared[task.replaces]
 
     def release(self) -> None:
         """Release the prepared tasks whose place is free."""

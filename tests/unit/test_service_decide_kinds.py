@@ -232,6 +232,16 @@ class TestHooks:
         assert world.rollout() is RolloutState.COMPLETED
         assert len(world.live("ecs-svc/2")) == 2
 
+    def test_what_dies_while_it_waits_to_start_is_replaced_by_its_like(self) -> None:
+        world = hooked("PRE_SCALE_UP")
+        world.run(10)
+        world.kill(world.live()[0].id)
+        world.run(30)
+        assert len(world.live("ecs-svc/1")) == len(world.live()) == 2
+        proceed(world)
+        world.run(60)
+        assert len(world.live("ecs-svc/2")) == len(world.live()) == 2
+
     def test_after_scaling_up_the_old_tasks_stay(self) -> None:
         world = hooked("POST_SCALE_UP")
         world.run(3000)

@@ -131,10 +131,14 @@ class ServiceMachine(RuleBasedStateMachine):
         if self.world.machines[host].silent_since is None:
             self.world.silence(host)
 
-    @rule(data=st.data(), heard_out=st.booleans())
-    def come_back(self, data: st.DataObject, heard_out: bool) -> None:
+    @rule(data=st.data(), heard_out=st.booleans(), rebooted=st.booleans())
+    def come_back(self, data: st.DataObject, heard_out: bool, rebooted: bool) -> None:
         host = self._host(data)
+        silent = self.world.machines[host].silent_since is not None
         self.world.unsilence(host)
+        for task in list(self.world.tasks.values()):
+            if rebooted and silent and task.instance_id == host and task.status < TaskStatus.STOPPED:
+                self.world.kill(task.id)
         self.world.machines[host].heard_out = heard_out
 
     # ------------------------------------------------------------ tasks and time
@@ -177,6 +181,7 @@ class ServiceMachine(RuleBasedStateMachine):
         """Let everything settle, and look at what is there."""
         if hasattr(self, "world"):
             check_rest(self.world)
+            check_deletion(self.world)
 
     def _host(self, data: st.DataObject) -> InstanceId:
         return data.draw(st.sampled_from(sorted(self.world.machines)))
@@ -287,6 +292,24 @@ def may_complete(world: World, *, spacious: bool) -> bool:
     if bounds.lower < world.service.desired_count:
         return True
     return bounds.upper > world.service.desired_count and (spacious or not world.service.given)
+
+
+def check_deletion(world: World) -> None:
+    """A deleted service ends INACTIVE, with nothing left but what is lost."""
+    world.service = replace(world.service, status="DRAINING", desired_count=0)
+    world.on_decision = check_nothing_starts
+    world.run(LONG, rounds=20_000)
+    assert world.service.status == "INACTIVE"
+    assert world.service.deployments == ()
+    for machine in world.machines:
+        world.unsilence(machine)
+    world.run(LONG, rounds=20_000)
+    assert all(task.settled for task in world.tasks.values())
+    assert all(count == 1 for count in world.settled.values())
+
+
+def check_nothing_starts(snapshot: Snapshot, decision: Decision) -> None:
+    assert not any(isinstance(action, (Start, Release)) for action in decision.actions)
 
 
 def check_daemons(world: World, hosts: set[InstanceId], *, works: bool) -> None:
