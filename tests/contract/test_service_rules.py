@@ -71,6 +71,28 @@ INVALID: Final[list[tuple[dict[str, Any], str]]] = [
         {**EXTERNAL, "deploymentConfiguration": {"deploymentCircuitBreaker": BREAKER}},
         "The deployment circuit breaker can only be used for services using the rolling update (ECS) deployment type.",
     ),
+    (
+        {
+            **EXTERNAL,
+            "deploymentConfiguration": {
+                "lifecycleHooks": [{"targetType": "PAUSE", "lifecycleStages": ["POST_SCALE_UP"]}]
+            },
+        },
+        "lifecycleHooks can only be used with the ECS deployment controller",
+    ),
+    (
+        {
+            **EXTERNAL,
+            "deploymentConfiguration": {
+                "earlySuccessCriteria": {
+                    "enable": True,
+                    "healthyPercent": 100,
+                    "sourceServiceRevisionCleanup": "BLOCKING",
+                }
+            },
+        },
+        "earlySuccessCriteria can only be used with the ECS deployment controller",
+    ),
     # Zones.
     ({**DAEMON, "availabilityZoneRebalancing": "ENABLED"}, "the DAEMON scheduling strategy"),
     ({**EXTERNAL, "availabilityZoneRebalancing": "ENABLED"}, "the EXTERNAL deployment controller"),

@@ -37,7 +37,9 @@ def merged_configuration(
     merged = {**_DEFAULTS[scheduling_strategy], **_COMMON, **(before or {}), **given}
     _check_strategy(given)
     _check_bounds(merged, scheduling_strategy, controller)
-    _check_circuit_breaker(merged["deploymentCircuitBreaker"], controller)
+    if controller != "ECS":
+        _check_task_sets(merged)
+    _check_circuit_breaker(merged["deploymentCircuitBreaker"])
     _check_alarms(merged.get("alarms") or {})
     _check_bake_time(merged["bakeTimeInMinutes"])
     _check_early_success(merged.get("earlySuccessCriteria") or {}, merged["minimumHealthyPercent"])
@@ -78,12 +80,22 @@ def _check_bounds(merged: Document, scheduling_strategy: str, controller: str) -
         )
 
 
-def _check_circuit_breaker(breaker: Document, controller: str) -> None:
-    if breaker["enable"] and controller != "ECS":
+def _check_task_sets(merged: Document) -> None:
+    """Refuse what watches over deployments where another program drives them."""
+    if merged["deploymentCircuitBreaker"]["enable"]:
         raise InvalidParameterException(
             "The deployment circuit breaker can only be used for services using the rolling update (ECS) deployment"
             " type."
         )
+    early = (merged.get("earlySuccessCriteria") or {}).get("enable")
+    for member, given in (("earlySuccessCriteria", early), ("lifecycleHooks", merged.get("lifecycleHooks"))):
+        if given:
+            raise InvalidParameterException(
+                f"deploymentConfiguration.{member} can only be used with the ECS deployment controller."
+            )
+
+
+def _check_circuit_breaker(breaker: Document) -> None:
     threshold = breaker.get("thresholdConfiguration")
     if not threshold:
         return

@@ -38,7 +38,6 @@ _NOT_EXTERNAL: Final = {
     "networkConfiguration": "NetworkConfiguration must be null.",
     "platformVersion": "PlatformVersion must be blank.",
     "capacityProviderStrategy": "CapacityProviderStrategy must be blank.",
-    "lifecycleHooks": "LifecycleHooks must be blank.",
 }
 _ZONE: Final = "attribute:ecs.availability-zone"
 
