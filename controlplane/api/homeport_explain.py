@@ -29,7 +29,7 @@ from controlplane.scheduling.sentences import counts_sentence
 from controlplane.services.census import is_live
 from controlplane.services.mind import Mind, mind_of
 from controlplane.services.orders import order_of
-from controlplane.state.records import TaskDefinitionRecord, TaskRecord
+from controlplane.state.records import TaskDefinitionRecord, TaskOrder, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP, DeploymentRecord, ServiceRecord
 from homeport.spec import Resources
 from homeport.status import TaskStatus
@@ -206,10 +206,17 @@ async def _of_task(context: Context, task: TaskRecord, max_hosts: int) -> Docume
 
 
 def _demand_of_task(context: Context, task: TaskRecord) -> Demand:
-    """What a task like this one asks for, as far as it is kept: RunTask's own constraints aren't."""
+    """What a task like this one asks for, as far as it is kept: of RunTask itself only if it has an order."""
     definition = context.state.task_definitions.get(f"{task.spec.family}:{task.spec.revision}")
     document = {} if definition is None else definition.document
-    demand = demand_of(document, Resources.of_task(task.spec), group=task.group)
+    asked = task.order or TaskOrder()
+    demand = demand_of(
+        document,
+        Resources.of_task(task.spec),
+        group=task.group,
+        constraints=asked.constraints,
+        strategy=asked.strategy,
+    )
     if task.group.startswith(SERVICE_GROUP):
         service = context.state.services.get(f"{task.cluster}/{task.group.removeprefix(SERVICE_GROUP)}")
         try:

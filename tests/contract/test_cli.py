@@ -267,6 +267,19 @@ def test_run_starts_a_task_definition_with_overrides(homeport: Homeport, ecs: An
     assert described["startedBy"] == "homeport-run"
 
 
+def test_run_limits_retries_and_keeps_tasks_from_running_together(homeport: Homeport, ecs: Any, fleet: Fleet) -> None:
+    fleet.add_host("anna")
+    register(ecs)
+    limits = ("--stop-after", "10m", "--retries", "2", "--exclusive", "nightly")
+    assert " on anna: PENDING" in homeport("run", "web", *limits).stdout
+    assert ": PROVISIONING" in homeport("run", "web", *limits).stdout
+    order = next(iter(fleet.context.state.tasks)).order
+    assert (order.timeout_s, order.retries, order.exclusive) == (600, 2, "nightly")
+    refused = homeport("run", "web", *limits, "--if-taken", "skip", code=1)
+    assert "not placed: EXCLUSIVE" in refused.stderr
+    assert "needs --exclusive" in homeport("run", "web", "--if-taken", "skip", code=2).stderr
+
+
 def test_run_registers_an_image_once(homeport: Homeport, ecs: Any, fleet: Fleet) -> None:
     fleet.add_host()
     said = homeport("run", "team/web:1.0", "-p", "80").stdout

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from controlplane.standalone.loop import StandaloneLoop
@@ -587,3 +588,21 @@ def test_other_tasks_are_none_of_its_business(ecs: Any, fleet: Fleet, reconciler
     reconciler.calm()
     assert fleet.record(arn).order is None
     assert len(fleet.context.state.tasks) == 1
+
+
+def test_explain_knows_what_a_waiting_task_asks_for_and_waits_for(
+    ecs: Any, fleet: Fleet, reconciler: Reconciler, server: ApiServer
+) -> None:
+    fleet.add_host(attributes={"disk": "ssd"})
+    fleet.add_host("other")
+    register_web(ecs)
+    asked = {
+        "tags": tags(exclusive="a"),
+        "placementConstraints": [{"type": "memberOf", "expression": "attribute:disk == ssd"}],
+    }
+    first, waiting = (run(ecs, **asked)["taskArn"] for _ in range(2))
+    reconciler.calm()
+    body = msgspec.json.encode({"subject": id_of(waiting)})
+    answer = server.post("Homeport_20261101.ExplainPlacement", body, service="homeport").json
+    assert f"isn't free: task {id_of(first)} is there" in answer["sentence"]
+    assert "attribute:disk == ssd" in str(answer)
