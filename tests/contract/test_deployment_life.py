@@ -35,10 +35,11 @@ class Agents:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.services = ServiceLoop(context)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(ServiceLoop(self._context).run())
+            group.create_task(self.services.run())
             group.create_task(self._obey())
 
     async def _obey(self) -> None:
@@ -80,13 +81,14 @@ class Agents:
 
 
 @pytest.fixture(autouse=True)
-def live(server: ApiServer, ecs: Any) -> Iterator[None]:
+def live(server: ApiServer, ecs: Any) -> Iterator[Agents]:
     """A host, definitions that start (1, 4), fail (2) and never start (3), and all that keeps services running."""
     Fleet(server).add_host("a")
     for _ in range(4):
         register_web(ecs)
-    running = asyncio.run_coroutine_threadsafe(Agents(server.context).run(), server.thread.loop)
-    yield
+    agents: Agents = server.call(lambda: Agents(server.context))
+    running = asyncio.run_coroutine_threadsafe(agents.run(), server.thread.loop)
+    yield agents
     assert not running.done(), running.exception()
     running.cancel()
 
@@ -253,6 +255,21 @@ def test_a_protected_task_is_replaced_only_when_it_is_released(ecs: Any, server:
     ecs.update_task_protection(cluster="default", tasks=arns[:1], protectionEnabled=False)
     until(server, arn, "SUCCESSFUL")
     assert ecs.describe_tasks(tasks=arns[:1])["tasks"][0]["lastStatus"] == "STOPPED"
+
+
+def test_protection_ends_by_itself(ecs: Any, server: ApiServer, live: Agents) -> None:
+    stable(ecs)
+    arns = ecs.list_tasks(serviceName="web")["taskArns"]
+    ecs.update_task_protection(cluster="default", tasks=arns[:1], protectionEnabled=True, expiresInMinutes=1)
+    arn = deploy(ecs, 4)
+    server.wait_until(lambda: ended(server, arns[1]))
+    server.clock.move(59)
+    server.call(live.services.wake)
+    assert deployment(ecs, arn)["status"] == "IN_PROGRESS"
+    server.clock.move(2)
+    server.call(live.services.wake)
+    until(server, arn, "SUCCESSFUL")
+    assert ended(server, arns[0])
 
 
 # ---------------------------------------------------------------- task sets
