@@ -4,46 +4,14 @@ from typing import Final
 
 import msgspec
 
+from controlplane.services.failures import hopeless
 from controlplane.state.records import TaskRecord
 from homeport.protocol import ContainerReport
-from homeport.reasons import (
-    CANNOT_CREATE,
-    CANNOT_PULL,
-    CANNOT_START,
-    CONTAINER_VANISHED,
-    DEPENDENCY_ERROR,
-    DEREGISTERED_BY_FORCE,
-    OUT_OF_MEMORY,
-    RECORD_LOST,
-)
+from homeport.reasons import CONTAINER_VANISHED, DEPENDENCY_ERROR, DEREGISTERED_BY_FORCE, OUT_OF_MEMORY, RECORD_LOST
 from homeport.status import ContainerStatus, StopCode
 
 __all__ = ["Failure", "failure_of"]
 
-#: What the registry or the Engine says (after these names of errors) when another try would end the same way.
-_HOPELESS: Final = {
-    CANNOT_PULL: (
-        "manifest unknown",
-        "not found",
-        "access denied",
-        "unauthorized",
-        "no basic auth credentials",
-        "invalid reference format",
-        "no matching manifest",
-        "repository does not exist",
-        "no such image",
-    ),
-    CANNOT_CREATE: ("no command specified", "invalid reference format", "no such image", "invalid argument"),
-    CANNOT_START: (
-        "executable file not found",
-        "no such file or directory",
-        "permission denied",
-        "is a directory",
-        "exec format error",
-        "unable to find user",
-    ),
-    DEPENDENCY_ERROR: ("",),
-}
 #: Ends that the host brought about, not what ran on it.
 _OF_THE_HOST: Final = (CONTAINER_VANISHED, RECORD_LOST, DEREGISTERED_BY_FORCE)
 
@@ -67,7 +35,8 @@ def failure_of(task: TaskRecord) -> Failure | None:
         return None
     reason = task.stopped_reason or "It stopped without saying why"
     if task.stop_code is not StopCode.ESSENTIAL_CONTAINER_EXITED:
-        return Failure(reason, hopeless=_hopeless(task), of_host=not _hopeless(task))
+        beyond_help = _hopeless(task)
+        return Failure(reason, hopeless=beyond_help, of_host=not beyond_help)
     first = _first_ended(task)
     if first is None or first.exit_code is None:
         return Failure(reason, of_host=reason in _OF_THE_HOST)
@@ -79,12 +48,7 @@ def failure_of(task: TaskRecord) -> Failure | None:
 
 
 def _hopeless(task: TaskRecord) -> bool:
-    texts = [task.stopped_reason or "", *(container.reason or "" for container in task.containers)]
-    return any(
-        text.startswith(f"{name}:") and any(part in text.lower() for part in parts)
-        for text in texts
-        for name, parts in _HOPELESS.items()
-    )
+    return hopeless(task) is not None or (task.stopped_reason or "").startswith(f"{DEPENDENCY_ERROR}:")
 
 
 def _first_ended(task: TaskRecord) -> ContainerReport | None:

@@ -528,6 +528,45 @@ def test_a_lost_host_does_not_free_a_group(ecs: Any, fleet: Fleet, reconciler: R
     assert fleet.record(retry).instance_id == other
 
 
+def test_a_lost_host_that_stops_its_task_by_itself_does_free_the_group(
+    ecs: Any, fleet: Fleet, reconciler: Reconciler
+) -> None:
+    lost = fleet.add_host("lost")
+    register_web(ecs)
+    given = tags(exclusive="a", stop_when_isolated="true", lost_after=60)
+    first, second = (run(ecs, tags=given)["taskArn"] for _ in range(2))
+    fleet.running(first)
+    assert fleet.record(first).spec.isolation_kill_s < 60
+    other = fleet.add_host("other")
+    fleet.set_presence(lost, connected=False)
+    reconciler.move(59)
+    reconciler.calm()
+    assert fleet.record(second).instance_id is None
+    reconciler.move(1)
+    placed(fleet, second)
+    assert fleet.record(second).instance_id == other
+    task = described(ecs, first)
+    assert (task["lastStatus"], task["desiredStatus"]) == ("RUNNING", "STOPPED")
+    assert "homeport:stop-when-isolated" in task["stoppedReason"]
+    fleet.set_presence(lost)
+    fleet.stopped(first, exit_code=137)
+    reconciler.calm()
+    assert len(fleet.context.state.tasks) == 2
+
+
+def test_an_attempt_of_a_task_that_stops_when_isolated_does_so_too(
+    ecs: Any, fleet: Fleet, reconciler: Reconciler
+) -> None:
+    fleet.add_host()
+    register_web(ecs)
+    arn = run(ecs, tags=tags(retries=1, stop_when_isolated="true"))["taskArn"]
+    fleet.stopped(arn, exit_code=1)
+    retry = next_attempt(fleet, arn)
+    assert fleet.record(retry).spec.isolation_stop_s == fleet.record(arn).spec.isolation_stop_s
+    assert fleet.record(retry).spec.isolation_stop_s is not None
+    reconciler.calm()
+
+
 def test_waiting_has_an_end_if_that_is_wanted(ecs: Any, fleet: Fleet, reconciler: Reconciler) -> None:
     fleet.add_host()
     register_web(ecs)

@@ -260,6 +260,10 @@ def with_reason(reason: str, code: StopCode | None = StopCode.TASK_FAILED_TO_STA
             Failure('CannotStartContainerError: exec: "nope": executable file not found in $PATH', hopeless=True),
         ),
         (
+            with_reason("TaskDependencyError: a cycle"),
+            Failure("TaskDependencyError: a cycle", hopeless=True),
+        ),
+        (
             with_reason("DockerTimeoutError: not found in time"),
             Failure("DockerTimeoutError: not found in time", of_host=True),
         ),
