@@ -84,6 +84,12 @@ def test_a_task_set_keeps_what_it_was_given(ecs: Any, rollouts: Rollouts) -> Non
     assert described(ecs, made["taskSetArn"], include=["TAGS"])[0]["tags"] == tags
 
 
+def test_a_task_set_on_fargate_shows_its_platform(ecs: Any, rollouts: Rollouts) -> None:
+    made = create(ecs, launchType="FARGATE")
+    assert (made["launchType"], made["platformVersion"], made["platformFamily"]) == ("FARGATE", "LATEST", "Linux")
+    assert create(ecs, launchType="FARGATE", platformVersion="1.4.0")["platformVersion"] == "1.4.0"
+
+
 @pytest.mark.parametrize(("percent", "count"), [(0, 0), (0.1, 1), (33.3, 1), (34, 2), (66.6, 2), (100, 3)])
 def test_its_share_of_the_desired_count_is_rounded_up(ecs: Any, rollouts: Rollouts, percent: float, count: int) -> None:
     made = create(ecs, scale=scale(percent))

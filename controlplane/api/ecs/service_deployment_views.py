@@ -5,6 +5,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from controlplane.api.ecs.lookup import find_task_definition
+from controlplane.api.ecs.run_as import run_as
 from controlplane.api.ecs.service_arns import revision_arn, service_deployment_arn, split_key
 from controlplane.context import Context
 from controlplane.services.bounds import Breaker, breaker_of
@@ -22,15 +23,6 @@ __all__ = ["brief_view", "deployment_view", "revision_summary", "revision_view"]
 
 Document = dict[str, Any]
 
-#: What a revision shows of the ECS members it was given.
-_SHOWN: Final = (
-    "capacityProviderStrategy",
-    "launchType",
-    "platformVersion",
-    "networkConfiguration",
-    "serviceConnectConfiguration",
-    "volumeConfigurations",
-)
 #: A hook can be at this stage, but ECS's deployments have no such one: what they have passed then.
 _STAGES: Final = {"PRE_PRODUCTION_TRAFFIC_SHIFT": "POST_TEST_TRAFFIC_SHIFT"}
 
@@ -166,18 +158,16 @@ def _monitoring(deployment: DeploymentRecord, breaker: Breaker) -> str:
 def revision_view(context: Context, revision: RevisionRecord) -> Document:
     """A `ServiceRevision`."""
     cluster, name = split_key(revision.service)
-    family, _, number = revision.task_definition.rpartition(":")
     definition = find_task_definition(context, revision.task_definition)
     containers = () if definition is None else definition.document["containerDefinitions"]
     return {
         "serviceRevisionArn": revision_arn(context, revision),
         "serviceArn": context.arns.service(cluster, name),
         "clusterArn": context.arns.cluster(cluster),
-        "taskDefinition": context.arns.task_definition(family, int(number)),
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "createdAt": revision.created_at,
         "guardDutyEnabled": False,
         "loadBalancers": [],
         "serviceRegistries": [],
-        **{member: revision.document[member] for member in _SHOWN if revision.document.get(member)},
+        **run_as(context, revision.task_definition, revision.document),
     }

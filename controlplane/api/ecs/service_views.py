@@ -4,25 +4,22 @@ Counts are read off a tally at the moment of asking, so they are always true: RU
 way there as pending, and a task whose host has been silent for too long counts as neither.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.capacity import launch_type_of
+from controlplane.api.ecs.run_as import run_as
 from controlplane.api.ecs.service_arns import service_arn, service_deployment_arn
 from controlplane.api.ecs.service_deployment_views import revision_summary
 from controlplane.api.ecs.task_set_views import task_set_view
 from controlplane.context import Context
 from controlplane.services.counts import count_tasks, count_tasks_of_service
 from controlplane.services.events import MAX_EVENTS
-from controlplane.state.records import TaskDefinitionRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord, TaskSetRecord
 
 __all__ = ["primary_revision", "service_launch_type", "service_view"]
 
 Document = dict[str, Any]
-
-#: What a deployment, and its service, show of how their tasks are run, if it was given.
-_CAPACITY: Final = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration")
 
 
 def service_view(context: Context, service: ServiceRecord, *, tags: bool) -> Document:
@@ -118,23 +115,7 @@ def _deployment(context: Context, service: ServiceRecord, deployment: Deployment
 def _of_revision(context: Context, revision: RevisionRecord | None) -> Document:
     if revision is None:
         return {}
-    return _run_as(context, revision.task_definition, revision.document)
-
-
-def _run_as(context: Context, definition: str, document: Document) -> Document:
-    family, _, number = definition.rpartition(":")
-    view: Document = {"taskDefinition": context.arns.task_definition(family, int(number))}
-    view |= {member: document[member] for member in _CAPACITY if member in document}
-    if document.get("launchType") == "FARGATE":
-        view.setdefault("platformVersion", "LATEST")
-        view["platformFamily"] = _platform_family(context.state.task_definitions.get(definition))
-    return view
-
-
-def _platform_family(definition: TaskDefinitionRecord | None) -> str:
-    platform = (definition.document.get("runtimePlatform") or {}) if definition is not None else {}
-    family: str = platform.get("operatingSystemFamily") or "LINUX"
-    return "Linux" if family == "LINUX" else family
+    return run_as(context, revision.task_definition, revision.document)
 
 
 def _terms(context: Context, service: ServiceRecord, sets: list[TaskSetRecord]) -> Document:
@@ -142,7 +123,7 @@ def _terms(context: Context, service: ServiceRecord, sets: list[TaskSetRecord]) 
     if service.controller == "ECS":
         return _of_revision(context, primary_revision(context, service))
     primary = next((s for s in sets if s.id == service.primary_task_set), None)
-    return {} if primary is None else _run_as(context, primary.task_definition, primary.document)
+    return {} if primary is None else run_as(context, primary.task_definition, primary.document)
 
 
 def _current(context: Context, service: ServiceRecord, live: list[DeploymentRecord]) -> Document:

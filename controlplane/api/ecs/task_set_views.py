@@ -1,8 +1,9 @@
 """Task sets as ECS shows them. Rendering only: nothing is decided here."""
 
-from typing import Any, Final
+from typing import Any
 
 from controlplane.api.arguments import render_tags
+from controlplane.api.ecs.run_as import run_as
 from controlplane.api.ecs.service_arns import split_key, task_set_arn
 from controlplane.context import Context
 from controlplane.services.bounds import share_up
@@ -12,9 +13,6 @@ from controlplane.state.service_records import TaskSetRecord
 __all__ = ["computed_desired_count", "task_set_view"]
 
 Document = dict[str, Any]
-
-#: What a task set shows of the ECS members it was given.
-_SHOWN: Final = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration")
 
 
 def computed_desired_count(context: Context, task_set: TaskSetRecord) -> int:
@@ -29,7 +27,6 @@ def task_set_view(context: Context, task_set: TaskSetRecord, *, tags: bool = Fal
     """A `TaskSet`. `tags`: show them (in Describe* only if the request includes TAGS)."""
     cluster, name = split_key(task_set.service)
     service = context.state.services.get(task_set.service)
-    family, _, revision = task_set.task_definition.rpartition(":")
     counts = count_tasks(context.state, task_set.id)
     primary = service is not None and service.primary_task_set == task_set.id and task_set.status == "ACTIVE"
     return {
@@ -39,13 +36,12 @@ def task_set_view(context: Context, task_set: TaskSetRecord, *, tags: bool = Fal
         "clusterArn": context.arns.cluster(cluster),
         **({"externalId": task_set.external_id} if task_set.external_id else {}),
         "status": "PRIMARY" if primary else task_set.status,
-        "taskDefinition": context.arns.task_definition(family, int(revision)),
         "computedDesiredCount": computed_desired_count(context, task_set),
         "pendingCount": counts.pending,
         "runningCount": counts.running,
         "createdAt": task_set.created_at,
         "updatedAt": task_set.updated_at,
-        **{member: task_set.document[member] for member in _SHOWN if member in task_set.document},
+        **run_as(context, task_set.task_definition, task_set.document),
         "loadBalancers": [],
         "serviceRegistries": [],
         "scale": {"value": task_set.scale_percent, "unit": "PERCENT"},
