@@ -31,7 +31,8 @@ def conclude(draft: Draft, slots: Slots, primary: str) -> None:
     deployment = draft.deployments[primary]
     steady = settled and deployment.rollout is RolloutState.COMPLETED
     if steady != deployment.steady:
-        draft.put(replace(deployment, steady=steady))
+        # What was warned of is over, and is news if it comes again.
+        draft.put(replace(deployment, steady=steady, warned_at={} if steady else deployment.warned_at))
         if steady:
             draft.say(STEADY)
     drop_replaced(draft, deployment)

@@ -323,11 +323,15 @@ class _Rollout:
             self._stop_sick(task)
 
     def warn_if_stuck(self) -> None:
-        """Say, once in a deployment, that its bounds forbid every step."""
+        """Say, once until the service is steady again, that its bounds forbid every step of a deployment or drain."""
         deployment = self._draft.deployments.get(self._slots.owner)
         if deployment is None or "stuck" in deployment.warned_at or self._prepared or not self._kept_healthy:
             return
-        if self._leaving or next(self._replaceable(), None) is None:
+        waiting = any(
+            flaw in (Flaw.REVISION, Flaw.DRAINING) and not self._draft.protected(task)
+            for task, flaw in self._outdated.values()
+        )
+        if self._leaving or not waiting:
             return
         self._draft.put(replace(deployment, warned_at={**deployment.warned_at, "stuck": self._draft.now}))
         self._draft.say(STUCK + (_OWN_WAY if self._in_own_way else ""))

@@ -680,6 +680,13 @@ class TestHosts:
         world.run(60)
         assert [t.instance_id for t in world.live()] == ["host-1"] * 2
 
+    def test_a_drain_that_the_bounds_forbid_says_so(self) -> None:
+        world = steady(hosts=2, desired=2, deployment_configuration=configuration(100, 100))
+        world.machines[InstanceId("host-0")].draining = True
+        world.run(60)
+        assert world.events == [STUCK]
+        assert len(world.live()) == 2
+
     def test_what_is_still_pending_on_a_draining_host_is_stopped_at_once(self) -> None:
         world = World(hosts=2, desired=2)
         world.decide()

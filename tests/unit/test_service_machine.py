@@ -36,6 +36,7 @@ BAD = st.sampled_from(
 )
 PERCENTS = st.sampled_from([(100, 200), (100, 150), (100, 100), (50, 200), (50, 100), (0, 100), (34, 134)])
 BREAKERS = st.sampled_from([{}, {"enable": True, "rollback": True}, {"enable": True, "rollback": False}])
+STAGES = ["PRE_SCALE_UP", "POST_SCALE_UP", "POST_PRODUCTION_TRAFFIC_SHIFT"]
 #: Longer than any protection, deadline or silence here.
 LONG = 4000.0
 
@@ -54,6 +55,8 @@ class ServiceMachine(RuleBasedStateMachine):
         breaker=BREAKERS,
         given=st.booleans(),
         daemon=st.booleans(),
+        stages=st.lists(st.sampled_from(STAGES), max_size=2),
+        action=st.sampled_from(["CONTINUE", "ROLLBACK"]),
     )
     def begin(
         self,
@@ -65,8 +68,12 @@ class ServiceMachine(RuleBasedStateMachine):
         breaker: dict[str, Any],
         given: bool,
         daemon: bool,
+        stages: list[str],
+        action: str,
     ) -> None:
-        configuration = {"minimumHealthyPercent": percents[0], "maximumPercent": percents[1]}
+        timeout = {"timeoutInMinutes": 5, "action": action}
+        hook = {"targetType": "PAUSE", "lifecycleStages": stages, "timeoutConfiguration": timeout}
+        configuration = {"minimumHealthyPercent": percents[0], "maximumPercent": percents[1], "lifecycleHooks": [hook]}
         self.world = World(
             hosts=hosts,
             desired=0 if daemon else desired,
@@ -105,6 +112,13 @@ class ServiceMachine(RuleBasedStateMachine):
     def end_deployment(self, status: str) -> None:
         primary = replace(self.world.primary, status=ServiceDeploymentStatus(status))
         self.world.deployments[primary.id] = primary
+
+    @precondition(lambda self: any(hook.status == "AWAITING_ACTION" for hook in self.world.primary.hooks))
+    @rule(status=st.sampled_from(["SUCCEEDED", "FAILED"]))
+    def resolve_hook(self, status: str) -> None:
+        primary = self.world.primary
+        hooks = tuple(replace(h, status=status) if h.status == "AWAITING_ACTION" else h for h in primary.hooks)
+        self.world.deployments[primary.id] = replace(primary, hooks=hooks)
 
     @rule(data=st.data())
     def rebalance(self, data: st.DataObject) -> None:
