@@ -21,8 +21,10 @@ from controlplane.state.state import Transaction
 from homeport.ids import InstanceId, TaskId
 from homeport.status import DesiredStatus, TaskStatus
 
-__all__ = ["Starter"]
+__all__ = ["MAX_STARTS", "Starter"]
 
+#: Tasks started in one event-loop turn; requests and heartbeats have theirs before the next look starts more.
+MAX_STARTS: Final = 1000
 #: That tasks can't be placed, for the same reasons, is said again after this many seconds.
 _SAY_AGAIN_S: Final = 6 * 3600.0
 
@@ -54,7 +56,13 @@ class Starter:
         return self._orders[deployment]
 
     def start(self, action: Start) -> None:
-        """Start what can be; note the rest in `blocked`."""
+        """Start what can be; note what finds no host in `blocked`.
+
+        What is beyond MAX_STARTS is left to the next look, which what is started now brings about.
+        """
+        action = replace(action, count=min(action.count, MAX_STARTS - len(self.started)))
+        if action.count <= 0:
+            return
         order = self.order(action.deployment)
         if order is None:
             self._failed.setdefault(action.deployment, "its task definition does not exist any more.")

@@ -10,6 +10,7 @@ import pytest
 from controlplane.context import Context
 from controlplane.fleet.reports import apply_report
 from controlplane.services.loop import ServiceLoop
+from controlplane.services.starting import MAX_STARTS
 from controlplane.state.presence import Presence
 from controlplane.state.records import TaskRecord
 from controlplane.state.validate import validate
@@ -227,6 +228,14 @@ async def test_a_daemon_follows_hosts(context: Context, loop: ServiceLoop) -> No
 def service_count(context: Context) -> int:
     service = context.state.services.get("default/web")
     return -1 if service is None else service.desired_count
+
+
+async def test_a_big_service_is_started_in_several_turns(context: Context, loop: ServiceLoop) -> None:
+    add_host(context, "a", cpu=10**6, memory=10**6)
+    revision = context.state.revision
+    put_service(context, WEB, desired_count=2 * MAX_STARTS + 1)
+    await until(lambda: len(wanted(context)) == 2 * MAX_STARTS + 1)
+    assert context.state.revision >= revision + 4  # the records, and three turns
 
 
 async def test_many_reports_make_few_looks(context: Context, clock: ManualClock) -> None:
