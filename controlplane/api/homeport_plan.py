@@ -243,7 +243,7 @@ def plan_host_loss(context: Context, document: Document) -> Document:
         "hostname": instance.facts.hostname,
         "cluster": instance.cluster,
         "drain": request.drain,
-        "sentence": _loss(instance, planned, len(standalone), daemons, drain=request.drain),
+        "sentence": _loss(instance, planned, standalone, daemons, drain=request.drain),
         "services": [_moved(context, instance.cluster, plan) for plan in planned],
         "standalone": [task.id for task in standalone[:_MAX_NAMED]],
         "standaloneCount": len(standalone),
@@ -293,7 +293,9 @@ def _wants(context: Context, tasks: Iterable[TaskRecord]) -> tuple[list[Want], l
     return wants, standalone, daemons
 
 
-def _loss(instance: InstanceRecord, planned: Sequence[Planned], standalone: int, daemons: int, *, drain: bool) -> str:
+def _loss(
+    instance: InstanceRecord, planned: Sequence[Planned], standalone: Sequence[TaskRecord], daemons: int, *, drain: bool
+) -> str:
     count, missing = sum(plan.want.count for plan in planned), sum(plan.missing for plan in planned)
     services = len({plan.want.name for plan in planned})
     sentences = [f"If {instance.facts.hostname} were {'drained' if drain else 'lost'}, "]
@@ -305,8 +307,10 @@ def _loss(instance: InstanceRecord, planned: Sequence[Planned], standalone: int,
         sentences[0] += f"{_tasks(count)} of {of} would have to go elsewhere: {found} would find a host"
         sentences[0] += "." if not missing else f", {missing} would not."
     if standalone:
-        end = "would run on until they end" if drain else "would be gone for good: they belong to no service"
-        sentences.append(f"{_tasks(standalone)} started by RunTask or StartTask {end}.")
+        again = sum(task.order is not None and task.order.attempt <= task.order.retries for task in standalone)
+        end = f"would be gone: no service replaces them, and {again} would be run again by homeport:retries"
+        end = "would run on until they end" if drain else end
+        sentences.append(f"{_tasks(len(standalone))} started by RunTask or StartTask {end}.")
     if daemons:
         sentences.append(f"{_tasks(daemons)} of DAEMON services would go with the host.")
     return " ".join(sentences)

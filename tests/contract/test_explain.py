@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controlplane.state.records import TaskOrder
 from controlplane.state.service_records import HookState, RolloutState
+from homeport.ids import TaskId
 from homeport.status import DesiredStatus, TaskStatus
 from tests.contract.commandline import Homeport
 from tests.contract.fleet import Fleet, register_web, run
@@ -113,6 +115,31 @@ def test_a_task_that_runs_and_one_that_has_stopped(server: ApiServer, fleet: Fle
         "Essential container in task exited."
     )
     assert stopped["task"]["lastStatus"] == "STOPPED"
+
+
+def test_a_task_that_waits_for_a_host_keeps_its_own_constraints(
+    server: ApiServer, fleet: Fleet, ecs: Any, web: str
+) -> None:
+    fleet.add_host("box")
+    rack = {"type": "memberOf", "expression": "attribute:rack == a"}
+    record = fleet.record(run(ecs)["taskArn"])
+    waiting = replace(
+        record,
+        id=TaskId("f" * 32),
+        status=TaskStatus.PROVISIONING,
+        instance_id=None,
+        order=TaskOrder(constraints=(rack,), retries=1),
+    )
+
+    def put() -> None:
+        with server.context.state.transaction() as transaction:
+            transaction.put(waiting)
+
+    server.call(put)
+    answer = explain(server, waiting.id)
+    assert answer["sentence"].startswith(f"Task {waiting.id[:12]} of web:1 is PROVISIONING, ")
+    assert answer["sentence"].endswith("No host would take one more like it. The only host doesn't satisfy memberOf.")
+    assert answer["asks"]["constraints"] == ["memberOf(attribute:rack == a)"]
 
 
 # ---------------------------------------------------------------- services
@@ -292,7 +319,8 @@ def test_what_the_loss_of_a_host_would_do(server: ApiServer, fleet: Fleet, ecs: 
         drain = call(server, "PlanHostLoss", node=lost[:10], drain=True)
     assert plan["sentence"] == (
         "If lost were lost, 3 tasks of 1 service would have to go elsewhere: 2 would find a host, 1 would not. "
-        "1 task started by RunTask or StartTask would be gone for good: they belong to no service."
+        "1 task started by RunTask or StartTask would be gone: no service replaces them, and 0 would be run again by "
+        "homeport:retries."
     )
     (service,) = plan["services"]
     assert (service["service"], service["tasks"], service["unplaced"], service["lostAfterS"]) == ("web", 3, 1, 60.0)
@@ -304,6 +332,8 @@ def test_what_the_loss_of_a_host_would_do(server: ApiServer, fleet: Fleet, ecs: 
     idle = call(server, "PlanHostLoss", node="other")
     assert idle["sentence"] == "If other were lost, no service would have to place a task elsewhere."
     assert "No node was found" in call(server, "PlanHostLoss", node="nope", status=400)["message"]
+    rollouts.put(replace(fleet.record(job["taskArn"]), order=TaskOrder(retries=1)))
+    assert "and 1 would be run again" in call(server, "PlanHostLoss", node="lost")["sentence"]
 
 
 # ---------------------------------------------------------------- commands
