@@ -16,6 +16,7 @@ from controlplane.api.ecs.placement import demand_of
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
 from controlplane.scheduling.filters import FITNESS, first_refusal
+from controlplane.scheduling.language import QueryError
 from controlplane.scheduling.model import Candidate, Demand, candidate_of
 from controlplane.scheduling.sentences import counts_sentence
 from controlplane.standalone.model import Decision, GiveUp, Place, Retry, Settle, Stop, Wait
@@ -131,6 +132,22 @@ class _Act:
             reason = _DEFINITION_GONE.format(name=f"{task.spec.family}:{task.spec.revision}")
             self.stop(Stop(task.id, reason, StopCode.TASK_FAILED_TO_START))
             return
+        try:
+            found = self._found(task, order, definition)
+        except (ApiError, QueryError) as error:
+            # Whoever changes what a capacity provider's hosts are may get it wrong, and mend it.
+            found = f"The task can't be placed: {error}"
+        if isinstance(found, str):
+            self.blocked = True
+            self.wait(task.id, found)
+        else:
+            candidate, why = found
+            self._put_on(task, order, candidate, why)
+
+    def _found(
+        self, task: TaskRecord, order: TaskOrder, definition: TaskDefinitionRecord
+    ) -> tuple[Candidate, str] | str:
+        """Return a host for a task, and why it was chosen, or why there is none."""
         demand = replace(
             demand_of(
                 definition.document,
@@ -141,16 +158,9 @@ class _Act:
             ),
             avoid=frozenset(order.avoid),
         )
-        found = self._on_named_host(order, demand) if order.instance_id else self._on_any_host(task, demand)
-        if isinstance(found, str):
-            self.blocked = True
-            self.wait(task.id, found)
-            return
-        candidate, why = found
-        self._put_on(task, order, candidate, demand, why)
+        return self._on_named_host(order, demand) if order.instance_id else self._on_any_host(task, demand)
 
     def _on_any_host(self, task: TaskRecord, demand: Demand) -> tuple[Candidate, str] | str:
-        """Return a host and why it was chosen, or why there is none."""
         extra = provider_constraints(self._state, task.capacity_provider)
         demand = replace(demand, constraints=(*demand.constraints, *extra))
         placement = self._context.rankings.place(self._state, task.cluster, demand, 1, self._context.random)
@@ -175,19 +185,20 @@ class _Act:
             return f"The host that was named can't take the task now: {refusal.detail}"
         return candidate, "the caller named this host"
 
-    def _put_on(self, task: TaskRecord, order: TaskOrder, candidate: Candidate, demand: Demand, why: str) -> None:
+    def _put_on(self, task: TaskRecord, order: TaskOrder, candidate: Candidate, why: str) -> None:
+        resources = Resources.of_task(task.spec)
         check_edge(task.status, TaskStatus.PENDING, Actor.SCHEDULER)
         self._transaction.put(
             replace(
                 task,
                 status=TaskStatus.PENDING,
                 instance_id=candidate.id,
-                resources=demand.resources,
+                resources=resources,
                 order=replace(order, placed_at=self._now, waits_for=""),
                 version=task.version + 1,
             )
         )
-        self._transaction.tell(task.id, placed_line(candidate, demand.resources, why, self._now))
+        self._transaction.tell(task.id, placed_line(candidate, resources, why, self._now))
 
     # ------------------------------------------------------------ another attempt
 

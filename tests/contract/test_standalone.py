@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from controlplane.standalone.loop import StandaloneLoop
+from controlplane.state.service_records import CapacityProviderRecord
 from homeport.ids import TaskId
 from homeport.reasons import CANNOT_PULL, named
 from homeport.status import StopCode, TaskStatus
@@ -507,6 +509,33 @@ def test_who_finds_no_room_when_its_turn_comes_keeps_it_and_says_so(
     placed(fleet, large)
     assert fleet.record(large).instance_id == host
     assert described(ecs, large)["desiredStatus"] == "RUNNING"  # the time it waited doesn't count
+
+
+def test_a_provider_whose_hosts_cannot_be_told_holds_up_its_own_tasks_only(
+    ecs: Any, fleet: Fleet, reconciler: Reconciler
+) -> None:
+    fleet.add_host()
+    register_web(ecs)
+    first, second = (run(ecs, tags=tags(exclusive="a"))["taskArn"] for _ in range(2))
+    odd = CapacityProviderRecord(name="odd", created_at=1.0, tags={"homeport:hosts": "attribute:"})
+    whole = CapacityProviderRecord(
+        name="odd", created_at=1.0, tags={"homeport:hosts": "attribute:ecs.os-type == linux"}
+    )
+
+    def put(*records: Any) -> None:
+        with fleet.context.state.transaction() as transaction:
+            for record in records:
+                transaction.put(record)
+
+    waiting = fleet.record(second)
+    fleet.server.call(lambda: put(odd, replace(waiting, capacity_provider="odd")))
+    fleet.stopped(first)
+    reconciler.calm()
+    assert "The task can't be placed" in reconciler.story(second)[-1]
+    fleet.server.call(lambda: put(whole))
+    fleet.add_host("other")
+    reconciler.move(1)
+    placed(fleet, second)
 
 
 def test_a_lost_host_does_not_free_a_group(ecs: Any, fleet: Fleet, reconciler: Reconciler) -> None:
