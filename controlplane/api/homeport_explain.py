@@ -93,8 +93,12 @@ def _demand_of_service(context: Context, service: ServiceRecord, tasks: Sequence
     """
     started_by = service.deployments[0] if service.deployments else service.primary_task_set
     order = order_of(context, service, started_by) if started_by else None
-    if order is None or not order.strategy:
-        return None if order is None else order.demand
+    if order is None:
+        return None
+    if service.scheduling_strategy == "DAEMON":
+        return replace(order.demand, constraints=(*order.demand.constraints, Constraint("distinctInstance")))
+    if not order.strategy:
+        return order.demand
     present: dict[str, int] = {}
     for task in tasks:
         if is_live(task) and task.started_by == started_by:

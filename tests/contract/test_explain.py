@@ -189,6 +189,19 @@ def test_the_state_of_mind_first_what_to_act_on(server: ApiServer, fleet: Fleet,
     assert "1 task still to be started." in explain(server)["service"]["causes"]
 
 
+def test_a_daemon_has_no_use_for_a_second_task_on_a_host(server: ApiServer, fleet: Fleet, rollouts: Rollouts) -> None:
+    one, two = fleet.add_host("one"), fleet.add_host("two", memory=100)
+    rollouts.update(scheduling_strategy="DAEMON")
+    deployment = rollouts.deploy()
+    rollouts.task(deployment.id, healthy_at=1.0, instance_id=one)
+    answer = explain(server)
+    assert answer["sentence"] == (
+        "web is not at its 2 tasks (1 healthy, 1 running): for 1 task there is no host. "
+        "Of 2 hosts 1 has a task of the group already, 1 lacks memory."
+    )
+    assert {host["id"] for host in answer["hosts"]} == {one, two}
+
+
 def test_a_host_that_comes_last_says_why(
     server: ApiServer, fleet: Fleet, rollouts: Rollouts, homeport: Homeport
 ) -> None:
