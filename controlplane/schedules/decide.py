@@ -130,8 +130,7 @@ class _Draft:
             return []
         chosen: list[float] = []
         if policy.missed is MissedPolicy.RUN_ONCE and not others:
-            young = self._from(max(missed[0], self.now - policy.max_age_s), late_until)
-            chosen = [due for due in young if self.now - due <= policy.max_age_s][-1:]
+            chosen = list(self._from(max(missed[0], self.now - policy.max_age_s), late_until))[-1:]
         rest = [due for due in missed if due not in chosen]
         if rest:
             why = _missed_reason(policy, chosen, others=others)

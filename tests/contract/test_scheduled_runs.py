@@ -233,3 +233,43 @@ def test_another_attempt_of_a_task_counts_as_still_running(
     server.call(forget)
     clockwork.move(300)
     assert clockwork.outcomes() == ["STARTED", "SKIPPED"]
+
+
+def test_without_any_host_it_is_tried_again(server: ApiServer, ecs: Any, fleet: Fleet, clockwork: Clockwork) -> None:
+    register_web(ecs)
+    server.client("scheduler").create_schedule(**schedule())
+    clockwork.settle()
+    (run,) = clockwork.runs()
+    assert (run.outcome, run.attempts) == ("PENDING", 1)
+    assert run.reason.endswith("No Container Instances were found in your cluster.")
+    fleet.add_host()
+    clockwork.move(1)
+    assert clockwork.outcomes() == ["STARTED"]
+
+
+def test_what_was_due_while_it_was_disabled_does_not_run(scheduler: Any, clockwork: Clockwork) -> None:
+    scheduler.create_schedule(**schedule())
+    clockwork.settle()
+    scheduler.update_schedule(**schedule(State="DISABLED"))
+    clockwork.move(1000)
+    scheduler.update_schedule(**schedule())
+    clockwork.settle()
+    assert clockwork.outcomes() == ["STARTED"]
+    clockwork.move(200)  # 1200 seconds after the first
+    assert clockwork.outcomes() == ["STARTED", "STARTED"]
+
+
+def test_a_changed_tag_of_the_group_is_heeded_at_once(
+    server: ApiServer, scheduler: Any, ecs: Any, fleet: Fleet, clockwork: Clockwork
+) -> None:
+    arn = server.context.arns.schedule_group("default")
+    scheduler.tag_resource(ResourceArn=arn, Tags=[{"Key": "homeport:overlap", "Value": "replace"}])
+    scheduler.create_schedule(**schedule())
+    clockwork.settle()
+    (task,) = tasks(ecs)
+    fleet.running(task["taskArn"])
+    clockwork.move(300)
+    assert clockwork.outcomes() == ["STARTED", "PENDING"]
+    scheduler.untag_resource(ResourceArn=arn, TagKeys=["homeport:overlap"])
+    clockwork.settle()
+    assert clockwork.outcomes() == ["STARTED", "STARTED"]

@@ -136,6 +136,9 @@ def test_a_rate_keeps_its_beat_when_something_else_changes(server: ApiServer, sc
     assert next_due(server) == start.timestamp()
     scheduler.update_schedule(**schedule(StartDate=start, Description="new"))
     assert next_due(server) == start.timestamp()
+    server.clock.move(2 * 86400)  # a StartDate that was right once stays so
+    scheduler.update_schedule(**schedule(StartDate=start, Description="newer"))
+    assert next_due(server) == start.timestamp()
     scheduler.update_schedule(**schedule(Description="new"))
     assert abs(next_due(server) - server.clock.now()) < 60
 

@@ -150,3 +150,19 @@ def test_a_bug_in_one_schedule_is_recorded_and_stops_no_other() -> None:
     at(context, NOW)
     outcomes = {run.trigger: run.outcome for run in context.state.schedule_runs}
     assert outcomes == {"schedule/default/job": RunOutcome.FAILED, "rule/rule": RunOutcome.STARTED}
+
+
+def test_the_oldest_runs_are_dropped_but_not_those_under_way() -> None:
+    context = a_world()
+    trigger = "schedule/default/job"
+    runs = [
+        ScheduleRunRecord(trigger=trigger, number=number, due_at=NOW - 999, outcome=RunOutcome.STARTED, finished_at=NOW)
+        for number in range(1, 101)
+    ]
+    runs[0] = replace(runs[0], outcome=RunOutcome.PENDING, retry_at=NOW + 999, finished_at=None)
+    schedule = context.state.schedules.get("default/job")
+    assert schedule is not None
+    put(context, *runs, replace(schedule, last_run=100))
+    at(context, NOW)
+    kept = [run.number for run in context.state.schedule_runs.where("trigger", trigger)]
+    assert kept == [1, *range(3, 102)]
