@@ -95,8 +95,7 @@ class RankedHosts:
         return aside
 
     def _take(self, chosen: list[InstanceId], count: int) -> None:
-        while len(chosen) < count and self._ranking.best() is not None:
-            host = self._ranking.take()
+        while len(chosen) < count and (host := self._ranking.take()) is not None:
             chosen.append(host.candidate.instance.id)
             if len(chosen) < count:
                 host.load_one_more()

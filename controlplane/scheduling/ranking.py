@@ -73,8 +73,8 @@ class Ranking(Protocol):
         """Return what the next host is worth among others; None if no host is open."""
         ...
 
-    def take(self) -> Host:
-        """Take the next host out, with its tasks: whoever takes it adds it again, open or not."""
+    def take(self) -> Host | None:
+        """Take the next host out, with its tasks: whoever takes it adds it again, open or not. None if none is open."""
         ...
 
 
@@ -117,9 +117,8 @@ class _Leaf:
             self._stale -= 1
         return self._heap[0][0] if self._heap else None
 
-    def take(self) -> Host:
-        self.best()
-        return heapq.heappop(self._heap)[2]
+    def take(self) -> Host | None:
+        return None if self.best() is None else heapq.heappop(self._heap)[2]
 
     def _merge(self) -> None:
         if len(self._new) > len(self._heap) or 2 * self._stale > len(self._heap):
@@ -160,9 +159,10 @@ class _RandomLeaf:
                 self._pop(index)
         return None if self._next is None else (self._next[0],)
 
-    def take(self) -> Host:
-        self.best()
-        assert self._next is not None, "only a leaf with hosts is asked for one"
+    def take(self) -> Host | None:
+        if self.best() is None:
+            return None
+        assert self._next is not None, "best has drawn it"
         index, self._next = self._next[1], None
         return self._pop(index)
 
@@ -218,9 +218,11 @@ class _Branch:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def take(self) -> Host:
-        self.best()
+    def take(self) -> Host | None:
+        if self.best() is None:
+            return None
         host = self._parts[self._heap[0][1]].take()
+        assert host is not None, "a part with a key has an open host"
         self._unfile(host)
         return host
 
