@@ -1,8 +1,8 @@
 """A large fleet: tasks placed per second through the real protocol, and what the fleet costs while nothing happens.
 
-5,000 simulated hosts, in a process of their own, hold sessions with one control plane. Of 50,000 tasks 20,000 are placed
-by RunTask with count=10, signed and durable like any other, from a few connections, the others by services of 5,000. A
-task counts once its host was sent the assignment, has reported RUNNING, and that is durable. Then everything rests.
+5,000 simulated hosts, in a process of their own, hold sessions with one control plane. Of 50,000 tasks 20,000 are
+placed by RunTask with count=10, signed and durable like any other, from a few connections, the others by services of
+5,000. A task counts once its host was sent the assignment, has reported RUNNING, and that is durable. Then all rests.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _TARGET: Final = "AmazonEC2ContainerServiceV20141113.RunTask"
 
 
 def fleet(homeport: Installation, *, hosts: int = HOSTS, tasks: int = TASKS, services: int = SERVICES) -> Json:
-    """Start a control plane and its hosts, place the tasks, and look at both at rest. Takes about two minutes at most."""
+    """Start a control plane and its hosts, place the tasks, and look at both at rest. Takes two minutes."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each host; the daemons inherit it
     control_plane = homeport.start_control_plane("--heartbeat", "5")
