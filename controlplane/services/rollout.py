@@ -203,7 +203,10 @@ class _Rollout:
         left: list[Gap] = []
         for gap in gaps:
             free = not gap.taken or (start_first and gap.victim is not None)
-            if free and self._occupied < self._slots.bounds.upper:
+            host = self._draft.snapshot.hosts.get(gap.host) if gap.host else None
+            # A silent host can be told nothing now; its place waits.
+            reachable = host is None or host.verdict is HostVerdict.CONNECTED
+            if free and reachable and self._occupied < self._slots.bounds.upper:
                 self._begin(1, host=gap.host)
             else:
                 left.append(gap)

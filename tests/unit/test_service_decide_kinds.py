@@ -9,7 +9,7 @@ from controlplane.services.decide import decide
 from controlplane.services.model import DropTaskSet, Start, Stop
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus, TaskSetRecord
 from homeport import reasons
-from homeport.ids import InstanceId
+from homeport.ids import InstanceId, TaskId
 from homeport.status import DesiredStatus, HealthStatus, TaskStatus
 from tests.fakes.service_world import Behaviour, World
 
@@ -119,6 +119,20 @@ class TestDaemon:
         world.machines[HOST0].heard_out = True
         world.run(30)
         assert {t.id for t in world.live()} == before
+
+    def test_a_silent_host_without_a_task_waits_for_its_place(self) -> None:
+        world = daemon(hosts=1)
+        joined = world.add_host()
+        world.silence(joined)
+        snapshot = replace(world.snapshot(), eligible=frozenset({HOST0, joined}))
+        assert not any(isinstance(action, Start) for action in decide(snapshot, world.now).actions)
+
+    def test_when_a_host_returns_the_protected_one_stays(self) -> None:
+        world = daemon(hosts=1)
+        [first] = world.live()
+        second = replace(first, id=TaskId("task-99999"), running_at=world.now, protected_until=world.now + 100)
+        world.tasks[second.id] = second
+        assert [stop.task_id for stop in of_kind(world, Stop)] == [first.id]
 
     def test_a_sick_one_is_stopped_and_replaced(self) -> None:
         world = daemon(hosts=2, behaviour=Behaviour(check=True))
