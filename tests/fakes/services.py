@@ -55,7 +55,14 @@ def put_service(context: Context, *containers: dict[str, Any], **members: Any) -
     """Put a service of one deployment, its revision and definition; `containers`: of the definition."""
     service = a_service(**members)
     cluster = ClusterRecord(name="default", created_at=1.0)
-    put(context, cluster, a_definition(*containers), a_revision(), a_deployment(progressed_at=context.clock.now()), service)
+    put(
+        context,
+        cluster,
+        a_definition(*containers),
+        a_revision(),
+        a_deployment(progressed_at=context.clock.now()),
+        service,
+    )
     return service
 
 
