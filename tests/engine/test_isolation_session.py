@@ -26,7 +26,7 @@ from tests.fakes.host import FakeHost
 pytestmark = pytest.mark.engine
 
 #: What the control plane would make of these times: a replacement five seconds after the kill.
-STOP_S, KILL_S, LOST_AFTER_S = 1.5, 3.0, 8.0
+STOP_S, KILL_S, LOST_AFTER_S = 3.0, 5.0, 10.0
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +77,7 @@ async def test_it_is_killed_before_the_control_plane_gives_the_host_up_and_repor
             assert runtime_id is not None
             # It isn't stopped while heartbeats get through, though the dictated period is longer than it may be silent.
             began = asyncio.get_running_loop().time()
-            await eventually(lambda: asyncio.get_running_loop().time() - began > 2 * STOP_S)
+            await eventually(lambda: asyncio.get_running_loop().time() - began > 1.3 * STOP_S)
             assert (await lab.inspect(runtime_id)).state == "running"
 
             server.listen(on=False)
