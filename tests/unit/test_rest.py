@@ -115,6 +115,11 @@ def test_input_comes_from_everywhere() -> None:
     }
 
 
+def test_what_belongs_elsewhere_is_not_taken_from_the_body() -> None:
+    document = CODEC.parse(b'{"Name": "n", "Count": 5, "Trace": "x", "Inner": {}}', INPUT, parts(Name="m"))
+    assert document == {"Name": "m", "Inner": {}, "Rest": {}, "Trace": "t", "Meta": {"colour": "blue"}}
+
+
 def test_a_body_that_is_one_member() -> None:
     shape = Shape("I", "structure", members={"Inner": INNER}, payload="Inner")
     assert CODEC.parse(b'{"l": "x"}', shape, parts()) == {"Inner": {"Long": "x"}}

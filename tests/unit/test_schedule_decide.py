@@ -111,6 +111,10 @@ def test_years_of_missed_occurrences_are_handled_at_once() -> None:
     assert missed.reason.startswith("at least 10000 occurrences")
     assert [run.due_at for run in decision.start] == [NOW + ten_years]
     assert decision.trigger.next_at == NOW + ten_years + 60
+    # So they are if none is on time.
+    decision = look(a_schedule(), NOW + ten_years + 100)
+    assert [run.due_at for run in decision.start] == [NOW + ten_years]
+    assert decision.trigger.next_at == NOW + ten_years + 300
 
 
 def test_a_window_delays_the_run_and_nothing_else() -> None:
