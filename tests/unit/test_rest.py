@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -12,6 +12,9 @@ from controlplane.api.errors import ApiError
 from controlplane.api.model import Operation, Service, Shape, load_service
 from controlplane.api.rest import RestJsonCodec, RestRoutes
 from controlplane.api.wire import codec_of
+
+#: Another test may have the machine meanwhile.
+PATIENT = settings(deadline=None)
 
 STRING = Shape("String", "string")
 NUMBER = Shape("Number", "integer")
@@ -167,6 +170,7 @@ def test_the_scheduler_speaks_rest() -> None:
     assert service.errors["ConflictException"] == ("ConflictException", 409)
 
 
+@PATIENT
 @given(st.text(), st.lists(st.tuples(st.text(), st.text()), max_size=4), st.binary(max_size=20))
 def test_whatever_comes_is_read_or_refused(label: str, query: list[tuple[str, str]], body: bytes) -> None:
     try:

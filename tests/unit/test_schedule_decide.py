@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -12,6 +12,9 @@ from controlplane.schedules.decide import PRECISION_S, Decision, Snapshot, after
 from controlplane.schedules.policy import MissedPolicy, OverlapPolicy, TargetPolicy, policy_of, tags_of_target
 from controlplane.schedules.timetable import upcoming
 from controlplane.state.schedule_records import RuleRecord, RunOutcome, ScheduleRecord, ScheduleRunRecord, Timetable
+
+#: Another test may have the machine meanwhile.
+PATIENT = settings(deadline=None)
 
 NOW = 1_800_000_000.0
 ALLOW = TargetPolicy()
@@ -290,6 +293,7 @@ POLICIES = st.builds(
 )
 
 
+@PATIENT
 @given(
     STEPS,
     POLICIES,

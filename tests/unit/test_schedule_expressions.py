@@ -5,12 +5,15 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.schedules.cron import parse_cron
 from controlplane.schedules.timetable import fires_at, next_due, parse_expression, parse_zone, upcoming
 from controlplane.state.schedule_records import Timetable
+
+#: Another test may have the machine meanwhile.
+PATIENT = settings(deadline=None)
 
 
 def at(text: str, zone: str = "UTC") -> float:
@@ -101,6 +104,7 @@ def test_cron_that_is_refused_says_why(expression: str, why: str) -> None:
         parse_expression(f"cron({expression})")
 
 
+@PATIENT
 @given(st.text("0123456789*?/-,#LWFRIMON ", max_size=30))
 def test_whatever_is_written_is_read_or_refused(text: str) -> None:
     try:
@@ -110,6 +114,7 @@ def test_whatever_is_written_is_read_or_refused(text: str) -> None:
     assert outcome
 
 
+@PATIENT
 @given(st.integers(1, 31), st.dates(date(1990, 1, 1), date(2150, 1, 1)))
 def test_the_nearest_weekday_is_one_and_near(day: int, start: date) -> None:
     begin = datetime.combine(start, time())
@@ -226,6 +231,7 @@ def test_zones_that_are_refused(name: str) -> None:
         parse_zone(name)
 
 
+@PATIENT
 @given(st.floats(0, 4e9), st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]))
 def test_due_times_ascend_and_are_behind_the_moment_asked_for(moment: float, zone: str) -> None:
     timetable = Timetable(expression="cron(7/13 * * * ? *)", timezone=zone)
@@ -236,6 +242,7 @@ def test_due_times_ascend_and_are_behind_the_moment_asked_for(moment: float, zon
     assert upcoming(timetable, found[3], 8) == found[4:]
 
 
+@PATIENT
 @given(st.floats(0, 4e9), st.floats(0, 86400))
 def test_the_moment_in_a_window_is_within_it_and_always_the_same(due: float, window_s: float) -> None:
     timetable = Timetable(expression="rate(1 day)", window_s=window_s)
