@@ -22,6 +22,9 @@ TASKS_FAILED: Final = "tasks failed to start."
 NO_CANDIDATE: Final = "No rollback candidate was found to run the rollback."
 #: Hosts on which a hopeless failure must have been seen, where there are as many: one host alone may be at fault.
 _WITNESSES: Final = 2
+#: A progress deadline that passed so many seconds ago passed unseen: all was well then, or the control plane was down.
+#: Neither is the tasks' fault, and their time begins anew.
+_UNSEEN_S: Final = 60.0
 
 
 def judge_requests(draft: Draft, deployment: DeploymentRecord) -> bool:
@@ -65,20 +68,20 @@ def judge_failures(draft: Draft, deployment: DeploymentRecord, *, waiting: bool,
 def _judge_progress(draft: Draft, deployment: DeploymentRecord, breaker: Breaker, healthy: int) -> bool:
     """Fail a deployment that makes no progress; without the breaker, only say so, once per deadline."""
     deadline_s = draft.timing.progress_deadline_s
-    since = max(deployment.progressed_at, deployment.created_at)
-    why = f"no task has become healthy for {deadline_s:.0f} seconds. {_waits_for(draft, deployment, healthy)}"
-    if breaker.enabled:
-        draft.wake(since + deadline_s)
-        if draft.now < since + deadline_s:
-            return False
-        fail(draft, deployment, reason=f"{BREAKER}{why}", why=why, rollback=breaker.rollback)
-        return True
-    since = max(since, deployment.warned_at.get("progress", 0.0))
-    if draft.now >= since + deadline_s:
-        draft.put(replace(deployment, warned_at={**deployment.warned_at, "progress": draft.now}))
-        draft.say(f"(deployment {deployment.id}) is not progressing: {why}")
+    since = max(deployment.progressed_at, deployment.created_at, deployment.warned_at.get("progress", 0.0))
+    if draft.now >= since + deadline_s + _UNSEEN_S:
+        draft.put(replace(deployment, progressed_at=draft.now))
         since = draft.now
     draft.wake(since + deadline_s)
+    if draft.now < since + deadline_s:
+        return False
+    why = f"no task has become healthy for {deadline_s:.0f} seconds. {_waits_for(draft, deployment, healthy)}"
+    if breaker.enabled:
+        fail(draft, deployment, reason=f"{BREAKER}{why}", why=why, rollback=breaker.rollback)
+        return True
+    draft.put(replace(deployment, warned_at={**deployment.warned_at, "progress": draft.now}))
+    draft.say(f"(deployment {deployment.id}) is not progressing: {why}")
+    draft.wake(draft.now + deadline_s)
     return False
 
 

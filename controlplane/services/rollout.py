@@ -11,6 +11,7 @@ replaces; when it is ready that one is stopped; when that has stopped the new on
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -213,28 +214,38 @@ class _Rollout:
         return left
 
     def _begin(self, count: int, *, host: InstanceId | None = None, replaces: TaskId | None = None) -> None:
-        draft = self._draft
-        deployment = draft.deployments.get(self._slots.owner)
-        failing = {InstanceId(h) for h in deployment.host_failures} if deployment else set()
-        leaving = {task.instance_id for task, flaw in self._slots.outdated if flaw is Flaw.MOVE and task.instance_id}
-        wanted_at = draft.now
-        if draft.dead_at is not None:
-            wanted_at = min(wanted_at, draft.dead_at)
-        elif deployment is not None and (draft.snapshot.blocked or not deployment.healthy_tasks):
-            wanted_at = max(deployment.progressed_at, deployment.created_at)
-        draft.start(
+        self._draft.start(
             Start(
                 deployment=self._slots.owner,
-                wanted_at=wanted_at,
+                wanted_at=self._wanted_at,
                 count=count,
                 host=host,
                 replaces=replaces,
-                avoid=frozenset(failing | leaving),
+                avoid=self._avoid,
             )
         )
         self._kept_healthy = False
         if replaces is None:
             self._occupied += count
+
+    @cached_property
+    def _wanted_at(self) -> float:
+        """When the need for what is started now arose: with an end that is settled now, or with the deployment."""
+        draft = self._draft
+        deployment = draft.deployments.get(self._slots.owner)
+        if draft.dead_at is not None:
+            return min(draft.now, draft.dead_at)
+        if deployment is not None and (draft.snapshot.blocked or not deployment.healthy_tasks):
+            return max(deployment.progressed_at, deployment.created_at)
+        return draft.now
+
+    @cached_property
+    def _avoid(self) -> frozenset[InstanceId]:
+        """Hosts on which tasks of this deployment have failed, and those that a rebalance wants to relieve."""
+        deployment = self._draft.deployments.get(self._slots.owner)
+        failing = {InstanceId(host) for host in deployment.host_failures} if deployment else set()
+        relieved = {task.instance_id for task, flaw in self._slots.outdated if flaw is Flaw.MOVE and task.instance_id}
+        return frozenset(failing | relieved)
 
     # ------------------------------------------------------------ stops
 

@@ -11,7 +11,7 @@ from controlplane.services.rollout import STUCK
 from controlplane.services.settling import IMPAIRED
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
 from homeport import reasons
-from homeport.ids import InstanceId
+from homeport.ids import InstanceId, TaskId
 from homeport.status import DesiredStatus, HealthStatus, StopCode, TaskStatus
 from tests.fakes.service_world import Behaviour, World
 
@@ -580,6 +580,20 @@ class TestHealthAndDeadlines:
         assert world.rollout() is RolloutState.COMPLETED
         assert "no task has become healthy for 100 seconds" in world.deployments["ecs-svc/2"].rollout_reason
 
+    def test_a_deadline_that_passed_while_all_was_well_begins_anew(self) -> None:
+        config = configuration(deploymentCircuitBreaker=BREAKER)
+        world = steady(desired=2, deployment_configuration=config, timing=Timing(progress_deadline_s=100))
+        world.protect(world.live()[0].id, 5000)
+        world.deploy(Behaviour())
+        world.run(1000)
+        assert world.rollout() is RolloutState.IN_PROGRESS
+        world.scale(3)
+        world.behaviours["rev-2"] = Behaviour(kind="hangs")
+        world.run(50)
+        assert world.rollout() is RolloutState.IN_PROGRESS
+        world.run(60)
+        assert world.primary.rollback_of == "ecs-svc/2"
+
     def test_without_the_breaker_it_says_what_it_waits_for_once_per_deadline(self) -> None:
         world = World(hosts=1, capacity=1, desired=3, timing=Timing(progress_deadline_s=100))
         world.run(350)
@@ -604,6 +618,16 @@ class TestHealthAndDeadlines:
         world.run(102)
         assert world.primary.failed_tasks == 1
         assert world.tasks[old.id].desired is DesiredStatus.RUNNING
+
+    def test_of_two_prepared_for_one_place_one_is_stopped(self) -> None:
+        world = steady(desired=1, deployment_configuration=configuration(0, 100))
+        world.deploy(Behaviour())
+        world.reconcile()
+        first = next(t for t in world.tasks.values() if t.replaces)
+        world.tasks[TaskId("task-99999")] = replace(first, id=TaskId("task-99999"))
+        world.run(30)
+        assert len(world.live("ecs-svc/2")) == 1
+        assert world.rollout() is RolloutState.COMPLETED
 
 
 class TestHosts:
