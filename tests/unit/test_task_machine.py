@@ -24,7 +24,9 @@ from agent.task.messages import (
     Failed,
     FailureKind,
     Inspect,
+    Isolated,
     Pull,
+    Refused,
     Resync,
     Start,
     Stop,
@@ -115,6 +117,10 @@ class TaskLife(RuleBasedStateMachine):
         assert again.state == step.state, "stepping again without a fact changes nothing"
         assert not again.actions
         if crash == "before saving":
+            # What may be repeated goes out while the journal is still being written, so it may have had its effect.
+            for action in step.actions:
+                if isinstance(action, Create | Pull | Ensure):
+                    self.world.perform(action, step.state, self.now)
             self.flying.clear()
             self.state = recovered(self.journal)
             return self.turn()
@@ -275,6 +281,17 @@ class TaskLife(RuleBasedStateMachine):
         self.turn(Wanted(desired, "asked"))
 
     @precondition(lambda self: self.reports)
+    @rule(kill=st.booleans())
+    def isolate(self, kill: bool) -> None:
+        """The control plane has been silent for too long for a task of which at most one may run."""
+        self.turn(Isolated(25.0, kill))
+
+    @precondition(lambda self: self.state.desired is DesiredStatus.PENDING)
+    @rule()
+    def refuse(self) -> None:
+        """The host has no room for it, now that it is to run."""
+        self.turn(Refused("ResourceInitializationError: too little left"))
+
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         self.turn(Acked(data.draw(st.sampled_from(self.reports)).seq))
