@@ -79,6 +79,8 @@ def node_view(context: Context, instance: InstanceRecord) -> Document:
         "cluster": instance.cluster,
         "hostname": facts.hostname,
         "status": instance.status,
+        "drainingSince": instance.draining_at,
+        "drainDeadlineAt": instance.drain_deadline_at,
         "connected": presence is not None and presence.connected,
         "since": None if presence is None else presence.since,
         "lastSeenAt": None if presence is None else presence.last_seen_at,

@@ -82,7 +82,7 @@ def _show(node: dict[str, Any]) -> None:
         ("node", node["id"]),
         ("host", node["hostname"]),
         ("cluster", node["cluster"]),
-        ("status", node["status"]),
+        ("status", _status(node)),
         ("connected", "yes" if node["connected"] else "no"),
         ("last seen", seen),
         ("registered", moment(node["registeredAt"])),
@@ -107,3 +107,13 @@ def _show(node: dict[str, Any]) -> None:
             click.echo(f"{'attribute:':12} {name}{f' = {value}' if value else ''}")
     if capabilities:
         click.echo(f"{'attribute:':12} and {len(capabilities)} ECS capabilities (--json lists them)")
+
+
+def _status(node: dict[str, Any]) -> str:
+    """Say a host's status, and since when it is drained until when at the latest."""
+    status = str(node["status"])
+    if node.get("drainingSince") is not None:
+        status += f" since {moment(node['drainingSince'])}"
+    if node.get("drainDeadlineAt") is not None:
+        status += f", with a deadline at {moment(node['drainDeadlineAt'])}"
+    return status

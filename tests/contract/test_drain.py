@@ -1,6 +1,7 @@
 """Draining a host: the deadline, what is left and what holds it up, and `homeport drain` as its reader sees it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -187,8 +188,10 @@ def test_draining_an_empty_host_ends_at_once(homeport: Homeport, server: ApiServ
     drained = homeport("drain", "anna", "--deadline", "10m")
     assert drained.stdout == f"{node[:12]} (anna) takes no more tasks, and none is left on it.\n"
     assert record(server, node).drain_deadline_at is not None
+    assert re.search(r"^status: +DRAINING since .+, with a deadline at ", homeport("nodes", "anna").stdout, re.M)
     assert homeport("drain", "anna", "--cancel").stdout == f"{node[:12]} (anna) takes tasks again.\n"
     assert record(server, node).status == "ACTIVE"
+    assert re.search(r"^status: +ACTIVE$", homeport("nodes", "anna").stdout, re.M)
 
 
 def test_standalone_tasks_do_not_hold_it_up_but_are_named_with_how_to_stop_them(
