@@ -80,8 +80,10 @@ class _Rollout:
         #: The task to be replaced -> the one prepared for its place.
         self._prepared = {t.replaces: t for t in slots.prepared if t.replaces and t.started_by == slots.owner}
         blocked = draft.snapshot.blocked
-        #: The service's own tasks are in the way; prepared ones show that they were, when they were prepared.
-        self._in_own_way = (blocked is not None and blocked.by_own_tasks) or bool(self._prepared)
+        deployment = draft.deployments.get(slots.owner)
+        self._found_own = blocked is not None and blocked.by_own_tasks
+        #: The service's own tasks are in the way, by the last attempt, or by the one that the prepared tasks are from.
+        self._in_own_way = self._found_own or bool(self._prepared and deployment and deployment.in_own_way)
         self._lower = self._lower_bound()
         self._scaling = reasons.SCALING.format(deployment=slots.owner)
         #: Something is on its way down: what has no room now may have some soon.
@@ -133,8 +135,6 @@ class _Rollout:
         spare = len(kept) + len(self._prepared) - self._slots.desired
         for task in self._slots.prepared:
             stale = task.started_by != self._slots.owner or self._leave.failed or task.replaces in kept
-            # One that was lost with its host, and has been replaced meanwhile.
-            stale = stale or self._prepared.get(task.replaces or TaskId("")) is not task
             if stale or spare > 0 or self._draft.host(task).draining:
                 self._draft.stop(task, self._scaling)
                 if task.replaces and self._prepared.get(task.replaces) is task:
@@ -157,6 +157,11 @@ class _Rollout:
         """Stop the tasks whose successors are ready."""
         for replaced, task in self._prepared.items():
             entry = self._outdated.get(replaced)
+            victim = self._draft.tasks.get(replaced)
+            if entry is None and (victim is None or census.is_stopped(victim)) and not self._leaving:
+                # Its place is free, but something else has the room: another outdated task goes instead.
+                other = next(self._replaceable(), None)
+                entry = self._outdated[other.id] if other is not None else None
             if entry is not None and census.is_ready(task) and not self._draft.protected(entry[0]):
                 self._stop_within(entry[0], self._scaling, self._lower)
 
@@ -173,7 +178,14 @@ class _Rollout:
             else:
                 allowance -= self._draft.healthy(victim)
                 self._begin(1, host=victim.instance_id, replaces=victim.id)
+                self._note_own_way()
         return left
+
+    def _note_own_way(self) -> None:
+        """Keep in mind why a task is prepared: the attempt that told so is forgotten by the next look."""
+        deployment = self._draft.deployments.get(self._slots.owner)
+        if self._found_own and deployment is not None and not deployment.in_own_way:
+            self._draft.put(replace(deployment, in_own_way=True))
 
     def _replaceable(self) -> Iterator[TaskRecord]:
         """Yield the outdated tasks whose place on their host another may take, in the order of stopping."""
@@ -273,8 +285,6 @@ class _Rollout:
                 continue
             elif flaw is Flaw.REVISION and self._leave.retire:
                 self._stop_within(task, self._scaling, 0)
-            elif flaw is Flaw.DRAINING:
-                self._stop_within(task, reasons.DRAINING, 0)
         for task in self._slots.kept:
             self._stop_overdue(task)
         for task in self._prepared.values():
@@ -311,7 +321,12 @@ class _Rollout:
                 # Nothing can be prepared there. It goes within the bounds though no host left has room, as in ECS.
                 reason = reasons.DRAINING if flaw is Flaw.DRAINING else self._scaling
                 self._stop_within(task, reason, self._lower if stuck else self._slots.desired)
-            elif flaw is Flaw.MOVE or self._leave.retire:
+            elif (
+                flaw is Flaw.MOVE
+                or self._leave.retire
+                or (self._slots.one_per_host and gaps and not self._leave.failed)
+            ):
+                # (A hook holds what could go, but not where that takes the room of other hosts' places.)
                 # Beside its successor on the same host a DAEMON's task is one too many, however others are.
                 floor = self._slots.bounds.lower if self._slots.one_per_host else self._slots.desired
                 self._stop_within(task, self._scaling, floor)

@@ -212,6 +212,8 @@ class DeploymentRecord(Record, frozen=True):
     steady: bool = False
     #: What an event has warned of, by name, and when: so that none is repeated without end.
     warned_at: dict[str, float] = {}
+    #: Tasks that are to be replaced have been found to hold what their successors need (ports, memory).
+    in_own_way: bool = False
     lifecycle_stage: str = ""
     hooks: tuple[HookState, ...] = ()
     #: Phase (schedule, pull, start, healthy, drain) -> what its tasks took.

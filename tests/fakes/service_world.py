@@ -225,6 +225,8 @@ class World:
         decision = decide(snapshot, self.now)
         self.on_decision(snapshot, decision)
         self.wake_at = decision.wake_at
+        # What an attempt ran into is known at the next look, and no longer.
+        self.blocked = None
         for action in decision.actions:
             self.apply(action)
         return decision
@@ -236,7 +238,7 @@ class World:
             blocked = self.blocked
             self.decide()
             after = (self.service, self.deployments, self.tasks, len(self.events), self.task_sets)
-            if before == after and blocked == self.blocked:
+            if before == after and self.blocked in (None, blocked):
                 return
         raise AssertionError("the reconciler never comes to rest")
 
@@ -360,8 +362,6 @@ class World:
                 return
             best = min(fitting, key=lambda m: (m.id in start.avoid, len(self._held(m.id)), m.id))
             self._place(start, best)
-            if start.replaces is None:
-                self.blocked = None
 
     def _place(self, start: Start, machine: Machine) -> None:
         self._tasks_made += 1

@@ -479,6 +479,7 @@ class TestFailures:
         world.run(30)
         [task] = world.live()
         assert task.instance_id == "host-1"
+        assert world.primary.host_failures == {"host-0": 1}
         assert world.rollout() is RolloutState.COMPLETED
 
     def test_an_image_that_one_host_lacks_does_not_fail_the_deployment(self) -> None:
@@ -507,6 +508,15 @@ class TestFailures:
         world.kill(world.live()[0].id)
         world.run(1)
         assert world.rollout() is RolloutState.IN_PROGRESS
+
+    def test_a_rollback_with_healthy_tasks_that_it_took_over_is_not_given_up(self) -> None:
+        world = steady(hosts=2, desired=2)
+        hopeless = {"host-0": "x", "host-1": "y"}
+        world.deployments["ecs-svc/1"] = replace(
+            world.primary, rollout=RolloutState.IN_PROGRESS, healthy_tasks=0, hopeless=hopeless
+        )
+        world.decide()
+        assert world.rollout() is RolloutState.COMPLETED
 
     def test_a_prepared_task_that_fails_stops_nothing(self) -> None:
         config = configuration(0, 100, deploymentCircuitBreaker=BREAKER)
@@ -579,6 +589,33 @@ class TestHealthAndDeadlines:
         assert world.primary.rollback_of == "ecs-svc/2"
         assert world.rollout() is RolloutState.COMPLETED
         assert "no task has become healthy for 100 seconds" in world.deployments["ecs-svc/2"].rollout_reason
+
+    def test_a_deployment_may_take_longer_than_its_deadline_if_it_progresses(self) -> None:
+        config = configuration(100, 134, deploymentCircuitBreaker=BREAKER)
+        timing = Timing(progress_deadline_s=100, min_healthy_s=40)
+        world = World(desired=3, deployment_configuration=config, timing=timing)
+        world.run(60)
+        world.deploy(Behaviour())
+        # One after another, since the default minimum gives way only to tasks in their own way.
+        world.run(115)
+        assert world.rollout() is RolloutState.IN_PROGRESS
+        world.run(60)
+        assert (world.primary.id, world.rollout()) == ("ecs-svc/2", RolloutState.COMPLETED)
+
+    def test_a_protected_task_keeps_its_prepared_successor_waiting_without_blame(self) -> None:
+        timing = Timing(progress_deadline_s=100)
+        world = steady(desired=1, deployment_configuration=configuration(0, 100), timing=timing)
+        old = world.live()[0]
+        world.deploy(Behaviour())
+        world.reconcile()
+        world.protect(old.id, 150)
+        world.run(149)
+        assert world.tasks[old.id].desired is DesiredStatus.RUNNING
+        world.run(30)
+        assert world.tasks[old.id].status is TaskStatus.STOPPED
+        assert world.primary.failed_tasks == 0
+        assert world.rollout() is RolloutState.COMPLETED
+        assert sum(t.started_by == "ecs-svc/2" for t in world.tasks.values()) == 1
 
     def test_a_deadline_that_passed_while_all_was_well_begins_anew(self) -> None:
         config = configuration(deploymentCircuitBreaker=BREAKER)
@@ -658,6 +695,16 @@ class TestHosts:
         world.run(30)
         assert {t.id for t in world.live()} == old
 
+    def test_on_return_it_is_not_the_fullest_host_that_gives_way(self) -> None:
+        world = steady(hosts=2, desired=4)
+        old = {t.id for t in world.live()}
+        world.add_host()
+        world.silence(InstanceId("host-0"))
+        world.run(100)
+        world.unsilence(InstanceId("host-0"))
+        world.run(30)
+        assert {t.id for t in world.live()} == old
+
     def test_a_host_is_heard_out_before_its_tasks_are_taken_back(self) -> None:
         world = steady(hosts=2, desired=2)
         world.silence(InstanceId("host-0"))
@@ -710,6 +757,11 @@ class TestHosts:
         world.run(60)
         assert world.events == [STUCK]
         assert len(world.live()) == 2
+        # Once it has been steady again, it is news.
+        for draining in (False, True):
+            world.machines[InstanceId("host-0")].draining = draining
+            world.run(60)
+        assert world.events == [STUCK, "has reached a steady state.", STUCK]
 
     def test_what_is_still_pending_on_a_draining_host_is_stopped_at_once(self) -> None:
         world = World(hosts=2, desired=2)
@@ -728,6 +780,12 @@ class TestHosts:
         world.run(60)
         assert world.tasks[first.id].status is TaskStatus.STOPPED
         assert {t.instance_id for t in world.live()} == {"host-0", "host-1"}
+
+    def test_a_rebalance_waits_for_the_end_of_a_deployment(self) -> None:
+        world = World(hosts=2, desired=2, behaviour=Behaviour(kind="hangs"))
+        world.reconcile()
+        world.moves = frozenset(task.id for task in world.live())
+        assert decide(world.snapshot(), world.now).actions == ()
 
     def test_a_rebalance_never_stops_first(self) -> None:
         world = steady(hosts=1, desired=2, deployment_configuration=configuration(0, 100))

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane.services.decide import decide
-from controlplane.services.model import DropTaskSet, Start, Stop
+from controlplane.services.model import DropTaskSet, Start, Stop, Timing
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus, TaskSetRecord
 from homeport import reasons
 from homeport.ids import InstanceId, TaskId
@@ -299,11 +299,13 @@ class TestHooks:
         assert world.primary.id == "ecs-svc/2"
         assert world.rollout() is RolloutState.COMPLETED
 
-    def test_the_progress_deadline_does_not_run_while_it_waits(self) -> None:
+    @pytest.mark.parametrize("wait_s", [590, 5000])
+    def test_the_progress_deadline_does_not_run_while_it_waits(self, wait_s: float) -> None:
         world = hooked("PRE_SCALE_UP")
         breaker = {**world.service.deployment_configuration, "deploymentCircuitBreaker": {"enable": True}}
         world.service = replace(world.service, deployment_configuration=breaker)
-        world.run(5000)
+        world.timing = Timing(min_healthy_s=30, progress_deadline_s=600)
+        world.run(wait_s)
         proceed(world)
         world.run(60)
         assert world.rollout() is RolloutState.COMPLETED

@@ -258,9 +258,9 @@ def check_lower(snapshot: Snapshot, tasks: dict[TaskId, TaskRecord], stopped: se
     lost = [t for t in counted if t.id in stopped and t not in forced]
     desired = snapshot.service.desired_count if daemons is None else daemons
     lower = bounds_of(snapshot.service, desired).lower
-    in_own_way = (snapshot.blocked is not None and snapshot.blocked.by_own_tasks) or any(
-        map(census.is_prepared, snapshot.tasks)
-    )
+    primary = snapshot.deployments[0]
+    prepared = any(task.replaces and census.is_prepared(task) for task in snapshot.tasks)
+    in_own_way = (snapshot.blocked is not None and snapshot.blocked.by_own_tasks) or (primary.in_own_way and prepared)
     if in_own_way and "minimumHealthyPercent" not in snapshot.service.given:
         lower = min(lower, max(0, desired - 1))
     assert not lost or len(counted) - len(lost) - len(forced) >= min(lower, len(counted) - len(forced))
