@@ -326,7 +326,7 @@ class _Rollout:
                 or self._leave.retire
                 or (self._slots.one_per_host and gaps and not self._leave.failed)
             ):
-                # (A hook holds what could go, but not where that takes the room of other hosts' places.)
+                # A hook holds what could go, but not a second task on a host that takes the room of other places.
                 # Beside its successor on the same host a DAEMON's task is one too many, however others are.
                 floor = self._slots.bounds.lower if self._slots.one_per_host else self._slots.desired
                 self._stop_within(task, self._scaling, floor)
