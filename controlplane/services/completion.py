@@ -66,11 +66,14 @@ def _complete(draft: Draft, deployment: DeploymentRecord) -> None:
 def drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
     """Take the old deployments that have no task left (but lost ones) off the service.
 
-    One whose rollback is under way stays, since its record is to tell how that ends.
+    One whose rollback is under way stays, since its record is to tell how that ends; and so does the one that is kept
+    up after PRIMARY has failed, even if all of its tasks have just ended.
     """
     present = {task.started_by for task in draft.tasks.values() if not task.settled and not census.is_lost(task)}
     if primary.rollback_of and primary.rollout is RolloutState.IN_PROGRESS:
         present.add(primary.rollback_of)
+    if primary.rollout is RolloutState.FAILED:
+        present.update(d.id for d in draft.deployments.values() if d.rollout is RolloutState.COMPLETED)
     left = tuple(d for d in draft.service.deployments if d == primary.id or d in present)
     if left != draft.service.deployments:
         draft.put_service(replace(draft.service, deployments=left))

@@ -57,27 +57,37 @@ def _reconcile(draft: Draft, primary: str) -> None:
         return
     before = _before(draft, draft.deployments[primary])
     if before is not None:
-        roll(draft, _slots(draft, before.id), Leave(start=_backed_off(draft, before), retire=False))
-        return
-    roll(draft, slots, leave)
+        _keep_up(draft, before, primary)
+    else:
+        roll(draft, slots, leave)
     if leave.failed:
         drop_replaced(draft, draft.deployments[primary])
-        return
-    conclude(draft, slots, primary)
-    if draft.deployments[primary].rollout is RolloutState.COMPLETED:
-        give_up_outdated(draft, primary)
+    elif before is None:
+        conclude(draft, slots, primary)
+        if draft.deployments[primary].rollout is RolloutState.COMPLETED:
+            give_up_outdated(draft, primary)
 
 
 def _before(draft: Draft, primary: DeploymentRecord) -> DeploymentRecord | None:
-    """Return the deployment that is kept up while a hook holds PRIMARY before its first start; None if none is.
+    """Return the deployment that is kept up in place of PRIMARY; None if none is.
 
-    A hook may wait for a day: what dies meanwhile is replaced as if PRIMARY hadn't begun.
+    That is while a hook holds PRIMARY before its first start, which may take a day, and once PRIMARY has failed and
+    wasn't rolled back: what dies of the deployment before it is replaced as if PRIMARY hadn't begun.
     """
     held = primary.rollout is RolloutState.IN_PROGRESS and primary.lifecycle_stage in hooks.BEFORE_STARTING
-    if not held or len(draft.service.deployments) < 2:
+    if not (held or primary.rollout is RolloutState.FAILED) or len(draft.service.deployments) < 2:
         return None
     before = draft.deployments.get(draft.service.deployments[1])
     return before if before is not None and before.rollout is RolloutState.COMPLETED else None
+
+
+def _keep_up(draft: Draft, before: DeploymentRecord, primary: str) -> None:
+    """Fill the places of the deployment before PRIMARY, less those that healthy tasks of PRIMARY fill."""
+    slots = _slots(draft, before.id)
+    serving = sum(draft.healthy(task) and task.started_by == primary for task in draft.tasks.values())
+    if not slots.one_per_host:
+        slots.gaps = slots.gaps[serving:]
+    roll(draft, slots, Leave(start=_backed_off(draft, before), retire=False))
 
 
 def _backed_off(draft: Draft, deployment: DeploymentRecord) -> bool:

@@ -126,9 +126,9 @@ def test_make_up_runs_the_sample_and_make_down_leaves_nothing_running(tmp_path: 
         def said() -> str:
             assert up.poll() is None, log.read_text()
             text = log.read_text()
-            return text if "A web container runs: " in text else ""
+            return text if "A service of one web container runs: " in text else ""
 
-        url = eventually(said, within_s=120).partition("A web container runs: ")[2].split()[0]
+        url = eventually(said, within_s=120).partition("A service of one web container runs: ")[2].split()[0]
         with urlopen(url, timeout=10) as page:
             assert b"Hello from Homeport" in page.read()
     finally:

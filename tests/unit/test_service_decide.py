@@ -436,6 +436,24 @@ class TestFailures:
         world.run(30)
         assert len(world.live()) == 1
 
+    def test_what_ran_before_a_failed_deployment_is_kept_up(self) -> None:
+        config = configuration(deploymentCircuitBreaker={"enable": True, "rollback": False})
+        world = steady(desired=3, deployment_configuration=config)
+        world.deploy(Behaviour(kind="crashes"))
+        world.run(60)
+        assert world.rollout() is RolloutState.FAILED
+        for task in world.live():
+            world.kill(task.id)  # all of them at once: the deployment has no task for a moment
+        world.run(30)
+        assert {t.started_by for t in world.live()} == {"ecs-svc/1"}
+        assert len(world.live()) == 3
+        drained = world.live()[0].instance_id
+        assert drained is not None
+        world.machines[drained].draining = True
+        world.run(30)
+        assert len(world.live()) == 3
+        assert drained not in {t.instance_id for t in world.live()}
+
     def test_without_the_breaker_it_backs_off_and_says_so_once(self) -> None:
         world = World(desired=1, behaviour=Behaviour(kind="crashes"))
         world.run(0.5)
