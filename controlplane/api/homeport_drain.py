@@ -16,8 +16,8 @@ from controlplane.api.homeport_service import SERVICE, Request, parse
 from controlplane.api.homeport_views import node_view, task_view
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
-from controlplane.services import census
-from controlplane.services.bounds import bounds_of
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import bounds_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
 from homeport.status import DesiredStatus

@@ -26,7 +26,7 @@ from controlplane.scheduling.filters import PORTS
 from controlplane.scheduling.model import Candidate, Constraint, Demand, candidates_of
 from controlplane.scheduling.placement import MEMORY_CONDITION
 from controlplane.scheduling.sentences import counts_sentence
-from controlplane.services.census import is_live
+from controlplane.services.deciding.census import is_live
 from controlplane.services.mind import Mind, mind_of
 from controlplane.services.orders import order_of
 from controlplane.state.records import TaskDefinitionRecord, TaskOrder, TaskRecord

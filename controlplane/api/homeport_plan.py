@@ -26,8 +26,8 @@ from controlplane.scheduling.explain import HostAnswer, obstacles, refusals_of
 from controlplane.scheduling.model import Candidate, Demand, Placement, candidates_of
 from controlplane.scheduling.planning import Planned, Want, place_in_turn, roll, without
 from controlplane.scheduling.sentences import counts_sentence
-from controlplane.services.bounds import bounds_of
-from controlplane.services.census import is_live, occupies
+from controlplane.services.deciding.bounds import bounds_of
+from controlplane.services.deciding.census import is_live, occupies
 from controlplane.services.look import suitable
 from controlplane.services.orders import Order, make_order, order_of
 from controlplane.services.timing import timing_of

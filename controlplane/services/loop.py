@@ -16,7 +16,7 @@ import structlog
 
 from controlplane.context import Context
 from controlplane.services.act import act
-from controlplane.services.decide import decide
+from controlplane.services.deciding.decide import decide
 from controlplane.services.look import look_at
 from controlplane.services.model import Blocked
 from controlplane.services.rebalancing import Rebalancer, is_rebalanced

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from controlplane.services.census import is_live, is_lost, is_prepared, looks_healthy
+from controlplane.services.deciding.census import is_live, is_lost, is_prepared, looks_healthy
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceRecord
 from homeport.status import TaskStatus

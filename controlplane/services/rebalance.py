@@ -20,7 +20,7 @@ import msgspec
 
 from controlplane.scheduling.model import Candidate, Demand
 from controlplane.scheduling.placement import place
-from controlplane.services.census import is_live, is_protected, looks_healthy
+from controlplane.services.deciding.census import is_live, is_protected, looks_healthy
 from controlplane.state.records import TaskRecord
 from homeport.ids import TaskId
 

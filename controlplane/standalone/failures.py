@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from controlplane.services.failures import hopeless
+from controlplane.services.deciding.failures import hopeless
 from controlplane.state.records import TaskRecord
 from homeport.protocol import ContainerReport
 from homeport.reasons import CONTAINER_VANISHED, DEPENDENCY_ERROR, DEREGISTERED_BY_FORCE, OUT_OF_MEMORY, RECORD_LOST

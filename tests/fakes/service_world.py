@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services.decide import decide
+from controlplane.services.deciding.decide import decide
 from controlplane.services.deployments import begin_deployment
 from controlplane.services.model import (
     Action,

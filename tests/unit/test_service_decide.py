@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controlplane.services.decide import decide
+from controlplane.services.deciding.decide import decide
+from controlplane.services.deciding.rollout import STUCK
+from controlplane.services.deciding.settling import IMPAIRED
 from controlplane.services.model import Say, Start, Stop, Timing
-from controlplane.services.rollout import STUCK
-from controlplane.services.settling import IMPAIRED
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
 from homeport import reasons
 from homeport.ids import InstanceId, TaskId

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controlplane.services.decide import decide
+from controlplane.services.deciding.decide import decide
 from controlplane.services.model import DropTaskSet, Start, Stop, Timing
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus, TaskSetRecord
 from homeport import reasons

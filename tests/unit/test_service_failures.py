@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controlplane.services import failures
-from controlplane.services.backoff import delay_s
+from controlplane.services.deciding import failures
+from controlplane.services.deciding.backoff import delay_s
 from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.protocol import ContainerReport

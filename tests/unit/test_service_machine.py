@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from controlplane.services import census
-from controlplane.services.bounds import bounds_of
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import bounds_of
 from controlplane.services.model import Decision, Lose, MarkHealthy, Release, Return, Snapshot, Start, Stop
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus

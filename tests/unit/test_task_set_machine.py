@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec.structs import replace
 
-from controlplane.services.task_sets import computed_count
+from controlplane.services.deciding.task_sets import computed_count
 from controlplane.state.service_records import TaskSetRecord
 from homeport.status import TaskStatus
 from tests.fakes.service_world import Behaviour, World

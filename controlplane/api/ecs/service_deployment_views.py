@@ -8,9 +8,9 @@ from controlplane.api.ecs.lookup import find_task_definition
 from controlplane.api.ecs.run_as import run_as
 from controlplane.api.ecs.service_arns import revision_arn, service_deployment_arn, split_key
 from controlplane.context import Context
-from controlplane.services.bounds import Breaker, breaker_of
-from controlplane.services.breaker import BREAKER
 from controlplane.services.counts import count_tasks
+from controlplane.services.deciding.bounds import Breaker, breaker_of
+from controlplane.services.deciding.breaker import BREAKER
 from controlplane.state.service_records import (
     DeploymentRecord,
     RevisionRecord,

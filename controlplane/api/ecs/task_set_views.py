@@ -6,8 +6,8 @@ from controlplane.api.arguments import render_tags
 from controlplane.api.ecs.run_as import run_as
 from controlplane.api.ecs.service_arns import split_key, task_set_arn
 from controlplane.context import Context
-from controlplane.services.bounds import share_up
 from controlplane.services.counts import count_tasks
+from controlplane.services.deciding.bounds import share_up
 from controlplane.state.service_records import TaskSetRecord
 
 __all__ = ["computed_desired_count", "task_set_view"]

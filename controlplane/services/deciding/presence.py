@@ -8,8 +8,8 @@ known, they are taken back, and compete with their replacements.
 from collections import defaultdict
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services import census
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census
+from controlplane.services.deciding.draft import Draft
 from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.ids import InstanceId

@@ -9,10 +9,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from controlplane.services import census
-from controlplane.services.bounds import Breaker, breaker_of
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import Breaker, breaker_of
+from controlplane.services.deciding.draft import Draft
 from controlplane.services.deployments import begin_deployment
-from controlplane.services.draft import Draft
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
 
 __all__ = ["BREAKER", "NO_CANDIDATE", "fail", "judge_failures", "judge_requests", "rolled_back"]

@@ -18,10 +18,10 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services import census
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census
+from controlplane.services.deciding.draft import Draft
+from controlplane.services.deciding.slots import Flaw, Gap, Slots, run_longest
 from controlplane.services.model import Start
-from controlplane.services.slots import Flaw, Gap, Slots, run_longest
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import RolloutState
 from homeport import reasons

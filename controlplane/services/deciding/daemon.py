@@ -8,10 +8,10 @@ being drained, last of all, since daemons (logs, metrics) serve the tasks that a
 from collections import defaultdict
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services import census
-from controlplane.services.bounds import bounds_of
-from controlplane.services.draft import Draft
-from controlplane.services.slots import Flaw, Gap, Slots, flaw_of, run_longest
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import bounds_of
+from controlplane.services.deciding.draft import Draft
+from controlplane.services.deciding.slots import Flaw, Gap, Slots, flaw_of, run_longest
 from controlplane.state.records import TaskRecord
 from homeport.ids import InstanceId
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from controlplane.services.breaker import fail
-from controlplane.services.draft import Draft
+from controlplane.services.deciding.breaker import fail
+from controlplane.services.deciding.draft import Draft
 from controlplane.state.service_records import DeploymentRecord, HookState
 
 __all__ = ["BEFORE_COMPLETION", "BEFORE_RETIRING", "BEFORE_STARTING", "GATES", "configured", "hook_holds", "waiting"]

@@ -7,10 +7,10 @@ without the other.
 from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services import census, failures
-from controlplane.services.backoff import delay_s
-from controlplane.services.bounds import breaker_of
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census, failures
+from controlplane.services.deciding.backoff import delay_s
+from controlplane.services.deciding.bounds import breaker_of
+from controlplane.services.deciding.draft import Draft
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, TaskSetRecord
 from homeport.status import HealthStatus, TaskStatus

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
-from controlplane.services import census
+from controlplane.services.deciding import census
 from controlplane.services.model import (
     Action,
     Adopt,

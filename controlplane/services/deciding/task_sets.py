@@ -8,11 +8,11 @@ from collections import defaultdict
 
 from msgspec.structs import replace
 
-from controlplane.services import census
-from controlplane.services.bounds import share_up
-from controlplane.services.draft import Draft
-from controlplane.services.rollout import Leave, roll
-from controlplane.services.slots import Slots, replica_slots
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import share_up
+from controlplane.services.deciding.draft import Draft
+from controlplane.services.deciding.rollout import Leave, roll
+from controlplane.services.deciding.slots import Slots, replica_slots
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import ServiceRecord, TaskSetRecord
 from homeport import reasons

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from controlplane.services import census
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census
+from controlplane.services.deciding.draft import Draft
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
 from homeport import reasons
 

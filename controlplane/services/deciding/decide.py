@@ -7,18 +7,18 @@ done. Deciding again on the result of acting decides nothing (invariant 8).
 
 from msgspec.structs import replace
 
-from controlplane.services import census, hooks
-from controlplane.services.breaker import judge_failures, judge_requests
-from controlplane.services.completion import conclude, drop_replaced
-from controlplane.services.daemon import daemon_places, daemon_slots
-from controlplane.services.deletion import close_down
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census, hooks
+from controlplane.services.deciding.breaker import judge_failures, judge_requests
+from controlplane.services.deciding.completion import conclude, drop_replaced
+from controlplane.services.deciding.daemon import daemon_places, daemon_slots
+from controlplane.services.deciding.deletion import close_down
+from controlplane.services.deciding.draft import Draft
+from controlplane.services.deciding.presence import follow_hosts, give_up_outdated
+from controlplane.services.deciding.rollout import Leave, roll
+from controlplane.services.deciding.settling import mark_healthy, settle_ended
+from controlplane.services.deciding.slots import Slots, confine_failed, replica_slots
+from controlplane.services.deciding.task_sets import computed_count, reconcile_task_sets
 from controlplane.services.model import Decision, Snapshot
-from controlplane.services.presence import follow_hosts, give_up_outdated
-from controlplane.services.rollout import Leave, roll
-from controlplane.services.settling import mark_healthy, settle_ended
-from controlplane.services.slots import Slots, confine_failed, replica_slots
-from controlplane.services.task_sets import computed_count, reconcile_task_sets
 from controlplane.state.service_records import DeploymentRecord, RolloutState
 
 __all__ = ["decide"]

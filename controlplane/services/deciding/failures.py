@@ -6,7 +6,7 @@ The texts are those of registries, Docker and runc, as the agent passes them on 
 import re
 from typing import Final
 
-from controlplane.services.census import has_check
+from controlplane.services.deciding.census import has_check
 from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.status import HealthStatus, StopCode

@@ -3,7 +3,7 @@
 A REPLICA has `desiredCount` places anywhere, a DAEMON one on each eligible host. Each of the service's live tasks is
 one of: kept (it fills a place as it should), surplus (its place is filled), outdated (something else should be in its
 place: another revision, another host, a healthy one), or unwanted (its place itself is gone).
-`controlplane.services.rollout` brings about what follows.
+`controlplane.services.deciding.rollout` brings about what follows.
 """
 
 from collections import Counter, defaultdict, deque
@@ -13,9 +13,9 @@ from heapq import heapify, heappop, heappush
 
 import msgspec
 
-from controlplane.services import census
-from controlplane.services.bounds import Bounds, bounds_of
-from controlplane.services.draft import Draft
+from controlplane.services.deciding import census
+from controlplane.services.deciding.bounds import Bounds, bounds_of
+from controlplane.services.deciding.draft import Draft
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import RolloutState
 from homeport.ids import InstanceId

@@ -2,11 +2,11 @@
 
 from msgspec.structs import replace
 
-from controlplane.services import census, hooks
-from controlplane.services.bounds import share_up
-from controlplane.services.breaker import rolled_back
-from controlplane.services.draft import Draft
-from controlplane.services.slots import Slots
+from controlplane.services.deciding import census, hooks
+from controlplane.services.deciding.bounds import share_up
+from controlplane.services.deciding.breaker import rolled_back
+from controlplane.services.deciding.draft import Draft
+from controlplane.services.deciding.slots import Slots
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
 
 __all__ = ["STEADY", "conclude", "drop_replaced"]
