@@ -8,6 +8,7 @@ waits for about as long as a look takes.
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -38,9 +39,11 @@ _log: Final = structlog.get_logger(__name__)
 
 #: Seconds that the next look waits for each task of the service: a look at 5,000 takes some 50 ms.
 _PAUSE_PER_TASK_S: Final = 1e-5
-#: A decision that leads to another at once, again and again, is a bug; the service is then left alone for a while.
-_MAX_LOOKS_AT_ONCE: Final = 50
+#: A service that is looked at more often than this within a second would never rest: a bug, which is slowed down.
+_MAX_LOOKS_PER_S: Final = 500
 _CALM_DOWN_S: Final = 1.0
+#: A service whose look fails, which is a bug, too, is looked at again after this time. The others go on.
+_AFTER_FAILURE_S: Final = 30.0
 
 
 class _Signature(NamedTuple):
@@ -67,7 +70,9 @@ class ServiceLoop:
         self._due: dict[str, float] = {}
         #: Before when a service isn't looked at again, by the event loop's time.
         self._not_before: dict[str, float] = {}
-        self._looks: dict[str, int] = {}
+        #: Looks at each service since the second given (of the event loop's time).
+        self._looks: Counter[str] = Counter()
+        self._looks_since = 0.0
         self._blocked: dict[str, Blocked] = {}
         self._hosts: dict[InstanceId, _Signature] = {}
         self._hosts_seen = 0
@@ -163,12 +168,11 @@ class ServiceLoop:
             now = asyncio.get_running_loop().time()
             ready = [key for key in self._dirty if self._not_before.get(key, 0.0) <= now]
             if not ready:
-                self._looks.clear()
                 await self._wait()
                 continue
             for key in ready:
                 del self._dirty[key]
-                self._look(key)
+                self._look_safely(key)
                 # Requests and reports have their turn between two services.
                 await asyncio.sleep(0)
 
@@ -190,6 +194,14 @@ class ServiceLoop:
             if self._due.get(key) == at:
                 del self._due[key]
                 self._dirty[key] = None
+
+    def _look_safely(self, key: str) -> None:
+        """Look at a service. What goes wrong with one must not stop all others, and is undone with its transaction."""
+        try:
+            self._look(key)
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and the service is tried again
+            _log.exception("a service could not be reconciled", service=key)
+            self._schedule(key, self._context.clock.now() + _AFTER_FAILURE_S)
 
     def _look(self, key: str) -> None:
         service = self._context.state.services.get(key)
@@ -213,12 +225,16 @@ class ServiceLoop:
         self._pace(key, len(snapshot.tasks))
 
     def _pace(self, key: str, tasks: int) -> None:
-        looks = self._looks[key] = self._looks.get(key, 0) + 1
+        now = asyncio.get_running_loop().time()
+        if now - self._looks_since > 1:
+            self._looks.clear()
+            self._looks_since = now
+        self._looks[key] += 1
         pause = tasks * _PAUSE_PER_TASK_S
-        if looks > _MAX_LOOKS_AT_ONCE:
-            _log.error("a service finds no rest", service=key, looks=looks)
+        if self._looks[key] > _MAX_LOOKS_PER_S:
+            _log.error("a service finds no rest", service=key)
             pause = _CALM_DOWN_S
-        self._not_before[key] = asyncio.get_running_loop().time() + pause
+        self._not_before[key] = now + pause
 
     def _schedule(self, key: str, wake_at: float | None) -> None:
         if wake_at is None:
@@ -230,7 +246,7 @@ class ServiceLoop:
         heapq.heappush(self._timers, (at, key))
 
     def _forget(self, key: str) -> None:
-        for book in (self._due, self._not_before, self._looks, self._blocked):
+        for book in (self._due, self._not_before, self._blocked):
             book.pop(key, None)
         self._rebalancer.forget(key)
 

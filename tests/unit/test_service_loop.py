@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.context import Context
 from controlplane.fleet.reports import apply_report
@@ -20,7 +21,7 @@ from homeport.spec import Resources
 from homeport.status import DesiredStatus, StopCode, TaskStatus
 from tests.fakes.clock import ManualClock
 from tests.fakes.records import a_context, a_task, an_instance, put
-from tests.fakes.services import put_service
+from tests.fakes.services import a_service, put_service
 
 WEB = {"name": "web", "image": "busybox", "memory": 64, "cpu": 100}
 
@@ -228,6 +229,26 @@ async def test_a_daemon_follows_hosts(context: Context, loop: ServiceLoop) -> No
 def service_count(context: Context) -> int:
     service = context.state.services.get("default/web")
     return -1 if service is None else service.desired_count
+
+
+async def test_a_service_that_trips_the_scheduler_stops_no_other_and_is_tried_again(
+    context: Context, clock: ManualClock, loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
+    with capture_logs() as logs:
+
+        def failures() -> int:
+            return sum(line["event"] == "a service could not be reconciled" for line in logs)
+
+        # Nothing makes such a record; it stands for whatever may be wrong with one.
+        put(context, a_service(name="bad", id="6" * 32, deployment_configuration={"maximumPercent": "all"}))
+        put_service(context, WEB)
+        await until(lambda: len(wanted(context)) == 1)
+        assert failures() == 1
+        await move(clock, loop, 29)
+        assert failures() == 1
+        await move(clock, loop, 1)
+        assert failures() == 2
 
 
 async def test_a_big_service_is_started_in_several_turns(context: Context, loop: ServiceLoop) -> None:
