@@ -5,10 +5,10 @@ few minutes it asks the clock again, since that may have been set meanwhile.
 """
 
 import asyncio
-import heapq
 from collections.abc import Iterable
 from typing import Final
 
+from controlplane.agenda import Agenda
 from controlplane.context import Context
 from controlplane.schedules.act import act
 from controlplane.schedules.decide import decide
@@ -22,8 +22,6 @@ from homeport.status import TaskStatus
 
 __all__ = ["ScheduleLoop", "run"]
 
-#: The longest wait before the clock is asked again.
-_MAX_WAIT_S: Final = 60.0
 #: Looks in one event-loop turn; requests and reports have theirs in between.
 _SLICE: Final = 20
 
@@ -33,12 +31,7 @@ class ScheduleLoop:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._wake = asyncio.Event()
-        #: Triggers to look at. A dict, for its order.
-        self._dirty: dict[str, None] = {}
-        #: (epoch seconds, trigger), and the moment of each trigger that counts.
-        self._timers: list[tuple[float, str]] = []
-        self._due: dict[str, float] = {}
+        self._agenda: Agenda[str] = Agenda(context.clock, "schedule")
         #: Task -> the triggers that wait for its end.
         self._waiting: dict[str, set[str]] = {}
         self._watch: Watch | None = None
@@ -47,29 +40,28 @@ class ScheduleLoop:
         """Run until cancelled; what is decided is carried out in the same turn, so nothing is left half-done."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            group.create_task(self._work())
+            group.create_task(self._agenda.run(self._look, at_once=_SLICE))
 
     def wake(self) -> None:
         """Ask the clock again, e.g. since it was set."""
-        self._wake.set()
+        self._agenda.wake()
 
     @property
     def busy(self) -> bool:
         """Whether there is something to look at now."""
-        due = bool(self._timers) and self._timers[0][0] <= self._context.clock.now()
-        return due or bool(self._dirty) or self._wake.is_set() or self._watch is None or self._watch.pending > 0
+        return self._agenda.busy or self._watch is None or self._watch.pending > 0
 
     # ------------------------------------------------------------ what has happened
 
     async def _follow(self) -> None:
         while True:
             with self._context.state.snapshot_and_watch() as self._watch:
-                self._mark(record.trigger for record in triggers(self._context.state))
+                self._agenda.mark(record.trigger for record in triggers(self._context.state))
                 try:
                     while True:
                         for commit in await self._watch.next_batch():
                             for change in commit.changes:
-                                self._mark(self._concerned(change))
+                                self._agenda.mark(self._concerned(change))
                 except WatchOverflow:
                     continue  # every trigger is looked at
 
@@ -94,61 +86,19 @@ class ScheduleLoop:
             if any(task.id in tasks for tasks in trigger.running.values())
         ]
 
-    def _mark(self, names: Iterable[str]) -> None:
-        self._dirty.update(dict.fromkeys(names))
-        if self._dirty:
-            self._wake.set()
-
     # ------------------------------------------------------------ looking and acting
-
-    async def _work(self) -> None:
-        while True:
-            self._wake.clear()
-            self._take_moments()
-            if not self._dirty:
-                await self._wait()
-                continue
-            for trigger in list(self._dirty)[:_SLICE]:
-                del self._dirty[trigger]
-                self._look(trigger)
-            await asyncio.sleep(0)
-
-    def _take_moments(self) -> None:
-        now = self._context.clock.now()
-        while self._timers and self._timers[0][0] <= now:
-            at, trigger = heapq.heappop(self._timers)
-            if self._due.get(trigger) == at:
-                del self._due[trigger]
-                self._dirty[trigger] = None
-
-    async def _wait(self) -> None:
-        timeout_s = None
-        if self._timers:
-            timeout_s = min(max(self._timers[0][0] - self._context.clock.now(), 0.0), _MAX_WAIT_S)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            pass  # a moment has come, or the clock is asked again
 
     def _look(self, name: str) -> None:
         record = find_trigger(self._context.state, name)
         if record is None:
-            self._due.pop(name, None)
+            self._agenda.forget(name)
             return
         snapshot = look_at(self._context.state, record)
         decision = decide(snapshot, self._context.clock.now())
         act(self._context, snapshot, decision)
         for task_id in decision.waits_for:
             self._waiting.setdefault(task_id, set()).add(name)
-        self._set_moment(name, decision.wake_at)
-
-    def _set_moment(self, name: str, at: float | None) -> None:
-        if at is None:
-            self._due.pop(name, None)
-        elif self._due.get(name) != at:
-            self._due[name] = at
-            heapq.heappush(self._timers, (at, name))
+        self._agenda.schedule(name, decision.wake_at)
 
 
 def _is_retried(change: Change) -> bool:

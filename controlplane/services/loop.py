@@ -7,14 +7,14 @@ waits for about as long as a look takes.
 """
 
 import asyncio
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
 
 import structlog
 
+from controlplane.agenda import Agenda
 from controlplane.context import Context
 from controlplane.services.act import act
 from controlplane.services.deciding.decide import decide
@@ -42,8 +42,6 @@ _PAUSE_PER_TASK_S: Final = 1e-5
 #: A service that is looked at more often than this within a second would never rest: a bug, which is slowed down.
 _MAX_LOOKS_PER_S: Final = 500
 _CALM_DOWN_S: Final = 1.0
-#: A service whose look fails, which is a bug, too, is looked at again after this time. The others go on.
-_AFTER_FAILURE_S: Final = 30.0
 
 
 class _Signature(NamedTuple):
@@ -62,14 +60,7 @@ class ServiceLoop:
         self._context = context
         self._observe = observe
         self._started_at = context.clock.now()
-        self._wake = asyncio.Event()
-        #: Services to look at. A dict, for its order.
-        self._dirty: dict[str, None] = {}
-        #: (monotonic seconds, service), and the entry of each service that counts.
-        self._timers: list[tuple[float, str]] = []
-        self._due: dict[str, float] = {}
-        #: Before when a service isn't looked at again, by the event loop's time.
-        self._not_before: dict[str, float] = {}
+        self._agenda: Agenda[str] = Agenda(context.clock, "service", refresh=self._take_hosts)
         #: Looks at each service since the second given (of the event loop's time).
         self._looks: Counter[str] = Counter()
         self._looks_since = 0.0
@@ -85,21 +76,20 @@ class ServiceLoop:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
-                group.create_task(self._work())
+                group.create_task(self._agenda.run(self._look, at_once=1))
         finally:
             followers.remove(self.wake)
 
     def wake(self) -> None:
         """Have a look at what is due: something has changed, or time has been moved."""
-        self._wake.set()
+        self._agenda.wake()
 
     # ------------------------------------------------------------ what has happened
 
     async def _follow(self) -> None:
         while True:
             with self._context.state.snapshot_and_watch() as watch:
-                self._mark(service.key for service in self._context.state.services)
-                self.wake()
+                self._agenda.mark(service.key for service in self._context.state.services)
                 try:
                     await self._follow_commits(watch)
                 except WatchOverflow:
@@ -108,11 +98,7 @@ class ServiceLoop:
     async def _follow_commits(self, watch: Watch) -> None:
         while True:
             for commit in await watch.next_batch():
-                self._mark(key for change in commit.changes if (key := _service_of(change)) is not None)
-            self.wake()
-
-    def _mark(self, services: Iterable[str]) -> None:
-        self._dirty.update(dict.fromkeys(services))
+                self._agenda.mark(key for change in commit.changes if (key := _service_of(change)) is not None)
 
     def _take_hosts(self) -> None:
         """Mark the services that a change of hosts concerns."""
@@ -131,10 +117,10 @@ class ServiceLoop:
                 other.add(cluster)
             elif not draining:
                 continue
-            self._mark(_services_on(state, instance_id))
-        self._mark(key for key in self._blocked if key.partition("/")[0] in room)
+            self._agenda.mark(_services_on(state, instance_id))
+        self._agenda.mark(key for key in self._blocked if key.partition("/")[0] in room)
         for cluster in other:
-            self._mark(
+            self._agenda.mark(
                 service.key
                 for service in state.services.where("cluster_status", (cluster, "ACTIVE"))
                 if service.scheduling_strategy == "DAEMON" or is_rebalanced(service)
@@ -159,50 +145,6 @@ class ServiceLoop:
 
     # ------------------------------------------------------------ looking and acting
 
-    async def _work(self) -> None:
-        clock = self._context.clock
-        while True:
-            self._wake.clear()
-            self._take_hosts()
-            self._take_timers(clock.monotonic())
-            now = asyncio.get_running_loop().time()
-            ready = [key for key in self._dirty if self._not_before.get(key, 0.0) <= now]
-            if not ready:
-                await self._wait()
-                continue
-            for key in ready:
-                del self._dirty[key]
-                self._look_safely(key)
-                # Requests and reports have their turn between two services.
-                await asyncio.sleep(0)
-
-    async def _wait(self) -> None:
-        """Wait until something happens or the next moment has come."""
-        now = asyncio.get_running_loop().time()
-        waits = [self._not_before[key] - now for key in self._dirty]
-        if self._timers:
-            waits.append(self._timers[0][0] - self._context.clock.monotonic())
-        try:
-            async with asyncio.timeout(max(0.0, min(waits)) if waits else None):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    def _take_timers(self, now: float) -> None:
-        while self._timers and self._timers[0][0] <= now:
-            at, key = heapq.heappop(self._timers)
-            if self._due.get(key) == at:
-                del self._due[key]
-                self._dirty[key] = None
-
-    def _look_safely(self, key: str) -> None:
-        """Look at a service. What goes wrong with one must not stop all others, and is undone with its transaction."""
-        try:
-            self._look(key)
-        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and the service is tried again
-            _log.exception("a service could not be reconciled", service=key)
-            self._schedule(key, self._context.clock.now() + _AFTER_FAILURE_S)
-
     def _look(self, key: str) -> None:
         service = self._context.state.services.get(key)
         if service is None or service.status == "INACTIVE":
@@ -219,8 +161,10 @@ class ServiceLoop:
         if blocked is not None:
             self._blocked[key] = blocked
             if blocked != before:
-                self._dirty[key] = None
-        self._schedule(key, min((at for at in (decision.wake_at, moves.wake_at) if at is not None), default=None))
+                self._agenda.mark([key])
+        self._agenda.schedule(
+            key, min((at for at in (decision.wake_at, moves.wake_at) if at is not None), default=None)
+        )
         self._observe(perf_counter() - began)
         self._pace(key, len(snapshot.tasks))
 
@@ -234,20 +178,11 @@ class ServiceLoop:
         if self._looks[key] > _MAX_LOOKS_PER_S:
             _log.error("a service finds no rest", service=key)
             pause = _CALM_DOWN_S
-        self._not_before[key] = now + pause
-
-    def _schedule(self, key: str, wake_at: float | None) -> None:
-        if wake_at is None:
-            self._due.pop(key, None)
-            return
-        clock = self._context.clock
-        at = clock.monotonic() + max(0.0, wake_at - clock.now())
-        self._due[key] = at
-        heapq.heappush(self._timers, (at, key))
+        self._agenda.put_off(key, pause)
 
     def _forget(self, key: str) -> None:
-        for book in (self._due, self._not_before, self._blocked):
-            book.pop(key, None)
+        self._agenda.forget(key)
+        self._blocked.pop(key, None)
         self._rebalancer.forget(key)
 
 

@@ -6,13 +6,12 @@ Moments are kept in memory only: what they are made of is in the records, so a r
 """
 
 import asyncio
-import heapq
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Final
 
 import structlog
 
+from controlplane.agenda import Agenda
 from controlplane.context import Context
 from controlplane.standalone.act import act
 from controlplane.standalone.decide import decide
@@ -28,8 +27,6 @@ _log: Final = structlog.get_logger(__name__)
 
 #: The shortest time between two attempts to place a task that found no host.
 PLACE_AGAIN_S: Final = 0.2
-#: The longest wait for a moment before the clock is asked again, should it have been set meanwhile.
-_MAX_WAIT_S: Final = 300.0
 #: Looks in one event-loop turn; requests and reports have theirs in between.
 _SLICE: Final = 20
 
@@ -40,13 +37,7 @@ class StandaloneLoop:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started_at = context.clock.now()
-        self._wake = asyncio.Event()
-        #: What to look at. A dict, for its order.
-        self._dirty: dict[Key, None] = {}
-        #: (epoch seconds, number, key), and the moment of each key that counts.
-        self._timers: list[tuple[float, int, Key]] = []
-        self._due: dict[Key, float] = {}
-        self._count = 0
+        self._agenda: Agenda[Key] = Agenda(context.clock, "standalone task", refresh=self._take_hosts)
         #: When what found no host was last tried.
         self._blocked: dict[Key, float] = {}
         self._on_host: defaultdict[InstanceId, set[Key]] = defaultdict(set)
@@ -61,24 +52,22 @@ class StandaloneLoop:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
-                group.create_task(self._work())
+                group.create_task(self._agenda.run(self._look, at_once=_SLICE))
         finally:
             followers.remove(self.wake)
 
     def wake(self) -> None:
         """Look at hosts and moments again, e.g. since the clock was set."""
-        self._wake.set()
+        self._agenda.wake()
 
     def look_at_all(self) -> None:
         """Look at every task there is to look at."""
-        self._mark(key_of(task) for task in self._context.state.tasks.where("standalone", value=True))
+        self._agenda.mark(key_of(task) for task in self._context.state.tasks.where("standalone", value=True))
 
     @property
     def busy(self) -> bool:
         """Whether there is something to look at now."""
-        now = self._context.clock.now()
-        due = bool(self._timers) and self._timers[0][0] <= now
-        return due or bool(self._dirty) or self._wake.is_set() or self._watch is None or self._watch.pending > 0
+        return self._agenda.busy or self._watch is None or self._watch.pending > 0
 
     # ------------------------------------------------------------ what has happened
 
@@ -94,17 +83,12 @@ class StandaloneLoop:
     async def _follow_commits(self, watch: Watch) -> None:
         while True:
             for commit in await watch.next_batch():
-                self._mark(
+                self._agenda.mark(
                     key_of(task)
                     for change in commit.changes
                     for task in (change.old, change.new)
                     if isinstance(task, TaskRecord) and task.order is not None
                 )
-
-    def _mark(self, keys: Iterable[Key]) -> None:
-        self._dirty.update(dict.fromkeys(keys))
-        if self._dirty:
-            self._wake.set()
 
     def _take_hosts(self) -> None:
         """Mark what is on hosts that have changed; let what found no host try again."""
@@ -114,46 +98,14 @@ class StandaloneLoop:
         changed = log.since(self._hosts_seen)
         self._hosts_seen = log.last
         for instance_id in self._on_host if changed is None else changed:
-            self._dirty.update(dict.fromkeys(self._on_host.get(instance_id, ())))
+            self._agenda.mark(self._on_host.get(instance_id, ()))
         for key, tried_at in self._blocked.items():
-            self._schedule(key, tried_at + PLACE_AGAIN_S)
-
-    def _take_moments(self) -> None:
-        now = self._context.clock.now()
-        while self._timers and self._timers[0][0] <= now:
-            at, _, key = heapq.heappop(self._timers)
-            if self._due.get(key) == at:
-                del self._due[key]
-                self._dirty[key] = None
+            self._agenda.hasten(key, tried_at + PLACE_AGAIN_S)
 
     # ------------------------------------------------------------ looking and acting
 
-    async def _work(self) -> None:
-        while True:
-            self._wake.clear()
-            self._take_hosts()
-            self._take_moments()
-            if not self._dirty:
-                await self._wait()
-                continue
-            for key in list(self._dirty)[:_SLICE]:
-                del self._dirty[key]
-                self._look(key)
-            await asyncio.sleep(0)
-
-    async def _wait(self) -> None:
-        """Wait until something happens or the next moment has come."""
-        timeout = _MAX_WAIT_S
-        if self._timers:
-            timeout = min(timeout, max(0.0, self._timers[0][0] - self._context.clock.now()))
-        try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
     def _look(self, key: Key) -> None:
-        self._due.pop(key, None)
+        self._agenda.schedule(key, None)
         self._blocked.pop(key, None)
         snapshot = look_at(self._context, key, started_at=self._started_at)
         self._note_hosts(key, snapshot)
@@ -163,8 +115,7 @@ class StandaloneLoop:
         decision = decide(snapshot, now)
         if act(self._context, decision):
             self._blocked[key] = now
-        if decision.wake_at is not None:
-            self._schedule(key, decision.wake_at)
+        self._agenda.schedule(key, decision.wake_at)
 
     def _note_hosts(self, key: Key, snapshot: Snapshot | None) -> None:
         found: frozenset[InstanceId] = frozenset()
@@ -180,14 +131,6 @@ class StandaloneLoop:
             self._on_host[new].add(key)
         if found:
             self._hosts[key] = found
-
-    def _schedule(self, key: Key, at: float) -> None:
-        """Look at a key at a moment, unless an earlier one is noted."""
-        if self._due.get(key, at + 1) <= at:
-            return
-        self._due[key] = at
-        self._count += 1
-        heapq.heappush(self._timers, (at, self._count, key))
 
 
 async def run(context: Context) -> None:

@@ -22,9 +22,7 @@ class HostLog:
         self.last = 0
         self._began = 0
         self._changes: OrderedDict[InstanceId, int] = OrderedDict()
-        #: Called, in no hurry to be answered, after each change: whoever follows hosts looks into the log then.
-        self.on_change: Callable[[], None] = lambda: None
-        #: The same, for whoever else follows hosts: append to it, and remove from it when done.
+        #: Called after each change: whoever follows hosts looks into the log then. Append, and remove when done.
         self.followers: list[Callable[[], None]] = []
 
     def note(self, instance_id: InstanceId) -> None:
@@ -35,7 +33,6 @@ class HostLog:
         self.last += 1
         self._changes[instance_id] = self.last
         self._changes.move_to_end(instance_id)
-        self.on_change()
         for follower in self.followers:
             follower()
 

@@ -20,12 +20,9 @@ class Watcher:
     def __init__(self, server: FleetServer, host: InstanceId, task: str) -> None:
         self.seen: list[tuple[bool, TaskStatus]] = []
         self._server, self._host, self._task = server, host, task
-        log = server.context.state.host_log
-        self._before = log.on_change
-        log.on_change = self._note
+        server.context.state.host_log.followers.append(self._note)
 
     def _note(self) -> None:
-        self._before()
         presence = self._server.context.state.presence.of(self._host)
         now = (presence is not None and presence.heard_out, self._server.task(self._task).status)
         if not self.seen or self.seen[-1] != now:
