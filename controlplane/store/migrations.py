@@ -40,8 +40,12 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _allow_new_kinds(_: sqlite3.Connection) -> None:
+    """Schema 2 has kinds of records that versions before it can't read: services, schedules. Nothing is rewritten."""
+
+
 #: Schema version -> the step that makes it out of the one before.
-MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create})
+MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create, 2: _allow_new_kinds})
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
