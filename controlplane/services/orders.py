@@ -1,7 +1,7 @@
 """What the tasks of a deployment or task set are made by: an order (`Launch`) and what it asks of a host (`Demand`)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,7 @@ from controlplane.api.ecs.placement import demand_of
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand
 from controlplane.services.isolation import at_most_once, stops_when_isolated
+from controlplane.services.rebalance import ZONE
 from controlplane.services.task_tags import task_tags
 from controlplane.services.timing import timing_of
 from controlplane.state.records import TaskDefinitionRecord
@@ -21,7 +22,12 @@ __all__ = ["Order", "demand_of_revision", "order_of"]
 Document = Mapping[str, Any]
 
 #: What ECS assumes of a service that says nothing.
-_DEFAULT_LAUNCH_TYPE = "EC2"
+_DEFAULT_LAUNCH_TYPE: Final = "EC2"
+#: ECS's default for services: even over the zones, then over the hosts.
+_DEFAULT_STRATEGY: Final = (
+    {"type": "spread", "field": f"attribute:{ZONE}"},
+    {"type": "spread", "field": "instanceId"},
+)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +92,7 @@ def make_order(
         Resources.of_task(make_spec(context, launch)),
         group=service.group,
         constraints=service.settings.get("placementConstraints") or (),
-        strategy=service.settings.get("placementStrategy") or (),
+        strategy=service.settings.get("placementStrategy") or _DEFAULT_STRATEGY,
     )
     isolated = stops_when_isolated(service.tags, definition.tags)
     return Order(

@@ -360,7 +360,7 @@ def test_the_explain_command(homeport: Homeport, fleet: Fleet, rollouts: Rollout
     first, also, *_ = out.splitlines()
     assert first.startswith("web is not at its 2 tasks (0 healthy, 1 running): for 1 task there is no host.")
     assert also == "  Also: 1 task running, but not healthy yet."
-    assert "One more task asks for 0.12 vCPU, 512 MiB; strategy spread host." in out
+    assert "One more task asks for 0.12 vCPU, 512 MiB; strategy spread ecs.availability-zone, spread host." in out
     row = next(line for line in out.splitlines() if " small " in line)
     assert "RESOURCE:MEMORY: small has 300 of 300 MiB of memory left; the task needs 512." in row
     assert json.loads(homeport("explain", "web", "--json").stdout)["wouldTake"] == 0

@@ -89,6 +89,14 @@ def test_tasks_are_placed_evenly_and_the_event_names_them(context: Context) -> N
     validate(context.state)
 
 
+def test_without_a_strategy_tasks_are_spread_over_zones_first(context: Context) -> None:
+    hosts(context, "a1", "a2", "a3", attributes={"ecs.availability-zone": "a"})
+    hosts(context, "b1", attributes={"ecs.availability-zone": "b"})
+    service = put_service(context, WEB)
+    do(context, service, start(context, 4))
+    assert sorted(str(task.instance_id)[0] for task in tasks(context)) == ["a", "a", "b", "b"]
+
+
 def test_of_many_started_tasks_the_event_names_some(context: Context) -> None:
     hosts(context, "a")
     service = put_service(context, WEB)
