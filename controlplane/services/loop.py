@@ -37,8 +37,8 @@ __all__ = ["ServiceLoop"]
 
 _log: Final = structlog.get_logger(__name__)
 
-#: Seconds that the next look waits for each task of the service. A look at 5,000 takes some 40 ms: so at most a fifth of
-#: the time goes into looks at one, and what happens to it waits 0.2 s at most.
+#: Seconds that the next look waits for each task of the service. A look at 5,000 takes some 40 ms: so at most a fifth
+#: of the time goes into looks at one, and what happens to it waits 0.2 s at most.
 _PAUSE_PER_TASK_S: Final = 4e-5
 #: A service that is looked at more often than this within a second would never rest: a bug, which is slowed down.
 _MAX_LOOKS_PER_S: Final = 500
