@@ -1,10 +1,12 @@
 """Beginning a deployment: pure, and shared by CreateService, UpdateService and rollbacks."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from controlplane.state.service_records import DeploymentRecord, ServiceDeploymentStatus, ServiceRecord
+from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus, ServiceRecord
 
-__all__ = ["SUPERSEDED", "begin_deployment"]
+__all__ = ["SUPERSEDED", "begin_deployment", "is_proven", "rollback_candidate"]
 
 SUPERSEDED = "Service deployment stopped because a new service deployment {arn_id} was started."
 
@@ -53,3 +55,25 @@ def begin_deployment(
                 )
             )
     return replace(service, deployments=(deployment_id, *service.deployments)), tuple(changed)
+
+
+def is_proven(deployment: DeploymentRecord, desired: int) -> bool:
+    """Tell whether a deployment's revision is known to work: it is one to go back to.
+
+    That is when it was completed; or was superseded so soon that it couldn't be, but all of its tasks became healthy
+    and none has failed.
+    """
+    if deployment.rollout is RolloutState.COMPLETED:
+        return True
+    sound = deployment.rollout is RolloutState.IN_PROGRESS and not deployment.failed_tasks
+    return sound and 0 < desired <= deployment.healthy_tasks
+
+
+def rollback_candidate(service: ServiceRecord, live: Sequence[DeploymentRecord]) -> str:
+    """Return the id of the revision to go back to: the last proven one other than PRIMARY's; "" if there is none.
+
+    `live`: the service's live deployments, PRIMARY first.
+    """
+    proven = (d.revision for d in live[1:] if is_proven(d, service.desired_count))
+    revision = next(proven, service.stable_revision)
+    return "" if live and live[0].revision == revision else revision

@@ -8,12 +8,13 @@ from controlplane.fleet.liveness import HostVerdict, judge
 from controlplane.scheduling.filters import Filter, active, attributes, first_refusal, member_of
 from controlplane.scheduling.language import parse_query
 from controlplane.scheduling.model import Demand, candidate_of
+from controlplane.services.deployments import rollback_candidate
 from controlplane.services.isolation import least_lost_after_s
 from controlplane.services.model import Blocked, FreshIds, Host, Snapshot
 from controlplane.services.orders import demand_of_revision
 from controlplane.services.timing import timing_of
 from controlplane.state.records import InstanceRecord, TaskRecord
-from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord
+from controlplane.state.service_records import ServiceRecord
 from homeport.ids import InstanceId, TaskId, new_hex_id
 from homeport.status import TaskStatus
 
@@ -65,7 +66,7 @@ def look_at(
         eligible=frozenset(i.id for i in usable if hosts[i.id].verdict is not HostVerdict.LOST)
         if daemon
         else frozenset(),
-        rollback_to=_rollback_to(context, service, deployments),
+        rollback_to=state.revisions.get(rollback_candidate(service, deployments)),
         blocked=blocked,
         moves=moves,
         task_sets=tuple(state.task_sets.where("service", service.id)) if service.controller == "EXTERNAL" else (),
@@ -113,15 +114,6 @@ def _others(context: Context, service: ServiceRecord, tasks: Iterable[TaskRecord
         if group.startswith("service:") and group != service.group and group not in daemons
     )
     return moving if own else 0
-
-
-def _rollback_to(
-    context: Context, service: ServiceRecord, deployments: tuple[DeploymentRecord, ...]
-) -> RevisionRecord | None:
-    revision = context.state.revisions.get(service.stable_revision)
-    if revision is None or (deployments and deployments[0].revision == revision.id):
-        return None
-    return revision
 
 
 class _Verdicts:

@@ -33,3 +33,25 @@ def test_a_service_lives_heals_rolls_scales_and_goes(homeport: Installation, bus
     ecs.get_waiter("services_inactive").wait(services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 40})
     eventually(lambda: not homeport.containers("status=running"))
     assert described(homeport, "web")["status"] == "INACTIVE"
+
+
+def test_a_pipeline_that_deploys_twice_within_seconds_loses_nothing_that_serves(
+    homeport: Installation, busybox: str
+) -> None:
+    ecs = homeport.ecs
+    breaker = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
+    ecs.create_service(
+        serviceName="web",
+        taskDefinition=homeport.register("web", web(busybox, "one")),
+        desiredCount=2,
+        deploymentConfiguration=breaker,
+    )
+    # Content as soon as both run: long before they count as healthy.
+    ecs.get_waiter("services_stable").wait(services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 40})
+    first = set(homeport.containers("status=running"))
+    broken = {**web(busybox, "two"), "image": "127.0.0.1:9/none:1"}
+    ecs.update_service(service="web", taskDefinition=homeport.register("web", broken))
+    service = steady(homeport, "web")
+    assert service["taskDefinition"].endswith("/web:1")
+    assert set(homeport.containers("status=running")) == first
+    ecs.delete_service(service="web", force=True)

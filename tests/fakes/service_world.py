@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding.decide import decide
-from controlplane.services.deployments import begin_deployment
+from controlplane.services.deployments import begin_deployment, rollback_candidate
 from controlplane.services.model import (
     Action,
     Adopt,
@@ -195,12 +195,15 @@ class World:
     def snapshot(self) -> Snapshot:
         """Return what the reconciler would see."""
         daemon = self.service.scheduling_strategy == "DAEMON"
-        stable = self.service.stable_revision
-        current = self.primary.revision if self.service.deployments else ""
+        revision = rollback_candidate(self.service, [self.deployments[d] for d in self.service.deployments])
         candidate = None
-        if stable and stable != current:
+        if revision:
             candidate = RevisionRecord(
-                id=stable, service_id=self.service.id, service=self.service.key, created_at=0.0, task_definition="web:1"
+                id=revision,
+                service_id=self.service.id,
+                service=self.service.key,
+                created_at=0.0,
+                task_definition="web:1",
             )
         up = [m for m in self.machines.values() if m.silent_since is None and not m.draining]
         number = self._number + 1

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from controlplane.services.deciding.decide import decide
 from controlplane.services.deciding.rollout import STUCK
 from controlplane.services.deciding.settling import IMPAIRED
+from controlplane.services.deployments import is_proven
 from controlplane.services.model import Say, Start, Stop, Timing
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
 from homeport import reasons
@@ -435,6 +436,43 @@ class TestFailures:
         world.scale(1)
         world.run(30)
         assert len(world.live()) == 1
+
+    def test_deploying_again_within_seconds_loses_nothing_that_serves(self) -> None:
+        world = World(desired=3)
+        while not (len(world.live()) == 3 and all(t.status is TaskStatus.RUNNING for t in world.live())):
+            world.decide()
+            world.agents()
+        first = {t.id for t in world.live()}
+        assert world.rollout() is RolloutState.IN_PROGRESS
+        world.deploy(Behaviour())
+        world.reconcile()
+        assert first <= {t.id for t in world.live()}  # they serve, though nobody can say yet that they are healthy
+        world.run(30)
+        assert {t.started_by for t in world.live()} == {"ecs-svc/2"}
+        assert len(world.live()) == 3
+
+    @pytest.mark.parametrize("kind", ["crashes", "sick", "hopeless"])
+    def test_a_revision_that_was_superseded_at_once_is_gone_back_to_if_it_works(self, kind: Any) -> None:
+        world = World(desired=3, deployment_configuration=configuration(deploymentCircuitBreaker=BREAKER))
+        while not (len(world.live()) == 3 and all(t.status is TaskStatus.RUNNING for t in world.live())):
+            world.decide()
+            world.agents()
+        first = {t.id for t in world.live()}
+        world.deploy(Behaviour(kind=kind, check=kind == "sick"))
+        world.run(120)
+        assert first <= {t.id for t in world.live()}
+        if world.deployments["ecs-svc/2"].status is ServiceDeploymentStatus.ROLLBACK_SUCCESSFUL:
+            assert {t.id for t in world.live()} == first
+
+    def test_a_revision_whose_tasks_failed_is_not_gone_back_to(self) -> None:
+        world = World(desired=2, behaviour=Behaviour(kind="crashes"))
+        world.run(1)
+        deployment = world.primary
+        assert deployment.failed_tasks
+        assert not is_proven(replace(deployment, healthy_tasks=2), 2)
+        assert is_proven(replace(deployment, healthy_tasks=2, failed_tasks=0), 2)
+        assert not is_proven(replace(deployment, healthy_tasks=1, failed_tasks=0), 2)
+        assert not is_proven(replace(deployment, healthy_tasks=2, failed_tasks=0, rollout=RolloutState.FAILED), 2)
 
     def test_what_ran_before_a_failed_deployment_is_kept_up(self) -> None:
         config = configuration(deploymentCircuitBreaker={"enable": True, "rollback": False})

@@ -270,6 +270,7 @@ async def test_many_reports_make_few_looks(context: Context, clock: ManualClock)
         await settle()
         looks.clear()
         report_all(context, TaskStatus.RUNNING)
+        await until(lambda: bool(looks))
         await settle()
-        assert 1 <= len(looks) <= 3
+        assert len(looks) <= 3
         task.cancel()

@@ -7,6 +7,7 @@ from controlplane.services.deciding.bounds import share_up
 from controlplane.services.deciding.breaker import rolled_back
 from controlplane.services.deciding.draft import Draft
 from controlplane.services.deciding.slots import Slots
+from controlplane.services.deployments import is_proven
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceDeploymentStatus
 
 __all__ = ["STEADY", "conclude", "drop_replaced"]
@@ -73,7 +74,8 @@ def drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
     if primary.rollback_of and primary.rollout is RolloutState.IN_PROGRESS:
         present.add(primary.rollback_of)
     if primary.rollout is RolloutState.FAILED:
-        present.update(d.id for d in draft.deployments.values() if d.rollout is RolloutState.COMPLETED)
+        desired = draft.service.desired_count
+        present.update(d.id for d in draft.deployments.values() if is_proven(d, desired))
     left = tuple(d for d in draft.service.deployments if d == primary.id or d in present)
     if left != draft.service.deployments:
         draft.put_service(replace(draft.service, deployments=left))

@@ -18,6 +18,7 @@ from controlplane.services.deciding.rollout import Leave, roll
 from controlplane.services.deciding.settling import mark_healthy, settle_ended
 from controlplane.services.deciding.slots import Slots, confine_failed, replica_slots
 from controlplane.services.deciding.task_sets import computed_count, reconcile_task_sets
+from controlplane.services.deployments import is_proven
 from controlplane.services.model import Decision, Snapshot
 from controlplane.state.service_records import DeploymentRecord, RolloutState
 
@@ -78,7 +79,7 @@ def _before(draft: Draft, primary: DeploymentRecord) -> DeploymentRecord | None:
     if not (held or primary.rollout is RolloutState.FAILED) or len(draft.service.deployments) < 2:
         return None
     before = draft.deployments.get(draft.service.deployments[1])
-    return before if before is not None and before.rollout is RolloutState.COMPLETED else None
+    return before if before is not None and is_proven(before, draft.service.desired_count) else None
 
 
 def _keep_up(draft: Draft, before: DeploymentRecord, primary: str) -> None:

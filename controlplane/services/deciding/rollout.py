@@ -311,7 +311,7 @@ class _Rollout:
         stuck = gaps or self._draft.snapshot.blocked is not None
         kept_hosts = {task.instance_id for task in self._slots.kept if self._draft.healthy(task)}
         for task, flaw in list(self._outdated.values()):
-            if self._promises_well(task) and self._healthy < self._slots.desired:
+            if self._promises_well(task):
                 continue
             if flaw is Flaw.SICK:
                 self._retire_sick(task, gaps)
@@ -332,11 +332,15 @@ class _Rollout:
                 self._stop_within(task, self._scaling, floor)
 
     def _promises_well(self, task: TaskRecord) -> bool:
-        """Whether it has begun to run just now, of a revision that was rolled out well: it serves, or is about to."""
-        deployment = self._draft.deployments.get(task.started_by)
-        if deployment is None or deployment.rollout is not RolloutState.COMPLETED or task.healthy_at is not None:
+        """Whether it is needed though it has yet to count as healthy: it has begun to run just now, and all seems well.
+
+        Whoever deploys twice within seconds must not lose what serves for what may not.
+        """
+        if task.healthy_at is not None or task.status is not TaskStatus.RUNNING or self._draft.unhealthy(task):
             return False
-        return task.status is TaskStatus.RUNNING and not self._draft.unhealthy(task)
+        deployment = self._draft.deployments.get(task.started_by)
+        sound = deployment is not None and deployment.rollout is not RolloutState.FAILED and not deployment.failed_tasks
+        return sound and self._healthy < self._slots.desired
 
     def _closed(self, task: TaskRecord) -> bool:
         """Whether its host is there, but takes no more tasks."""
