@@ -33,6 +33,8 @@ def absorb_inspected(state: TaskState, fact: Inspected, now: float) -> TaskState
         c = replace(c, applied=None, tries=c.tries if c.stop_asked_at is not None else 0, not_before=0.0)
     elif c.applied is not None:
         return state
+    if fact.image is not None:
+        c = replace(c, image_digest=c.image_digest or fact.image.digest)
     inherited, c = c.inherited, replace(c, inherited=False)
     state = state.with_container(c)
     if fact.facts is None:

@@ -151,10 +151,15 @@ class StopReturned(_Message, frozen=True):
 
 
 class Inspected(_Message, frozen=True):
-    """What the Engine knows of a container now; None: there is none, neither by id nor by name."""
+    """What the Engine knows of a container now; None: there is none, neither by id nor by name.
+
+    `image`: of a container that was found although nothing is on record of its image, since the agent was killed
+    between the two.
+    """
 
     container: str
     facts: ContainerFacts | None
+    image: ImageFacts | None = None
 
 
 class Failed(_Message, frozen=True):

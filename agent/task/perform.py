@@ -40,6 +40,7 @@ from agent.task.model import TaskState, Verb
 from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.spec import TaskSpec
+from homeport.status import ContainerStatus
 
 __all__ = ["Performer", "TaskCgroups", "Tell"]
 
@@ -138,12 +139,18 @@ class Performer:
                 await self._engine.stop(action.runtime_id, action.timeout_s)
                 tell(StopReturned(action.container))
             case Inspect():
-                facts = None
-                if action.runtime_id is not None:
-                    facts = await self._engine.inspect(action.runtime_id)
-                if facts is None:
-                    facts = await self._engine.inspect(action.docker_name)
-                tell(Inspected(action.container, facts))
+                tell(await self._inspect(state, action))
+
+    async def _inspect(self, state: TaskState, action: Inspect) -> Inspected:
+        facts = None
+        if action.runtime_id is not None:
+            facts = await self._engine.inspect(action.runtime_id)
+        if facts is None:
+            facts = await self._engine.inspect(action.docker_name)
+        image = None
+        if facts is not None and state.container(action.container).known < ContainerStatus.PULLED:
+            image = await self._engine.image(state.spec.container(action.container).image)
+        return Inspected(action.container, facts, image)
 
     async def _start(self, action: Start) -> None:
         self._waiting.add(action.runtime_id)

@@ -14,8 +14,8 @@ from tests.e2e.harness import Installation, eventually
 
 __all__ = ["Load", "described", "events", "http_load", "live_tasks", "steady", "web"]
 
-#: What a client tries before it calls a request failed, as a load balancer would.
-_ATTEMPTS = 3
+#: What a client tries before it calls a request failed, as a load balancer would: more tasks than may be dead at a time.
+_ATTEMPTS = 5
 
 
 def web(image: str, version: str, **members: Any) -> dict[str, Any]:

@@ -125,6 +125,25 @@ async def test_killed_while_pulling(host: AgentHost, engine: FakeEngine) -> None
     assert len(engine.containers()) == 1
 
 
+async def test_a_container_that_is_on_no_record_is_found_with_the_digest_of_its_image(
+    host: AgentHost, engine: FakeEngine
+) -> None:
+    """Creating doesn't wait for the journal, so a kill may leave a container of which not even the pull is recorded."""
+    engine.images.clear()
+    async with host.running():
+        with engine.held("pull") as pull:
+            await host.assign(assignment())
+            await pull.arrived()
+            host.kill()
+    plan = _plan(host)
+    image = await engine.pull(spec_of().containers[0].image)
+    await engine.create(plan)
+    async with host.running():
+        running = await host.until_status(TaskStatus.RUNNING)
+    assert len(engine.containers()) == 1
+    assert running.containers[0].image_digest == image.digest
+
+
 @pytest.mark.parametrize("verb", ["create", "start", "inspect"])
 @pytest.mark.parametrize("effect", [False, True])
 async def test_killed_while_a_verb_is_under_way(host: AgentHost, engine: FakeEngine, verb: Verb, effect: bool) -> None:
