@@ -14,7 +14,7 @@ from tests.e2e.harness import Installation, eventually
 
 __all__ = ["Load", "described", "events", "http_load", "live_tasks", "steady", "web"]
 
-#: What a client tries before it calls a request failed, as a load balancer would: more tasks than may be dead at a time.
+#: What a client tries before it calls a request failed: more tasks than may be dead at a time.
 _ATTEMPTS = 5
 
 
