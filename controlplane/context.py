@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
+from controlplane.logs.api import LogStore
 from controlplane.scheduling.standing import StandingRankings
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
@@ -32,4 +33,5 @@ class Context:
     random: random.Random
     arns: ArnFactory
     endpoints: Endpoints
+    logs: LogStore
     rankings: StandingRankings = field(default_factory=StandingRankings)

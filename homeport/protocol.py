@@ -15,10 +15,20 @@ frames, each a tagged Struct:
       <- MoreLogs, CancelLogs                 the reader has room for more chunks; or is gone
       <- Goodbye                              the session is over, and why
 
+Logs go up over a connection of their own (PATH_LOGS), so that they never delay assignments. It begins with the same
+proof. A `LogBatch` goes in a binary frame, its JSON compressed with zlib; the rest are text frames as above:
+
+    Hello ->         <- Challenge, Welcome
+      LogOpen ->                              a container whose output is to be shipped
+      <- LogOpened | LogRefused               how much of it is kept already: the control plane alone remembers that
+      LogBatch ->      <- LogAck              acked once durable; what isn't is read again from the Engine's file
+      <- LogRefused                           no more of this one for now, and why
+
 An agent never forgets a report before its ack, and the control plane ignores a report whose `seq` it has seen, so
 everything may be repeated. Unknown members are ignored, new ones have defaults: either side may be a version ahead.
 """
 
+import enum
 from typing import Annotated, Final
 
 import msgspec
@@ -29,7 +39,9 @@ from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCo
 from homeport.story import StoryLine, Timestamp
 
 __all__ = [
+    "LOG_BATCH_BYTES",
     "PATH_CA",
+    "PATH_LOGS",
     "PATH_REGISTER",
     "PATH_SESSION",
     "PROTOCOL_VERSION",
@@ -47,8 +59,16 @@ __all__ = [
     "Hello",
     "HostFacts",
     "HostUpdate",
+    "LogAck",
+    "LogBatch",
     "LogChunk",
+    "LogKind",
+    "LogOpen",
+    "LogOpened",
+    "LogRefused",
+    "LogsDown",
     "LogsRequest",
+    "LogsUp",
     "MoreLogs",
     "NetworkBinding",
     "Refusal",
@@ -64,9 +84,13 @@ __all__ = [
 PROTOCOL_VERSION: Final = 1
 
 PATH_CA: Final = "/fleet/v1/ca"
+PATH_LOGS: Final = "/fleet/v1/logs"
 PATH_REGISTER: Final = "/fleet/v1/register"
 PATH_SESSION: Final = "/fleet/v1/session"
 
+
+#: The largest LogBatch, as JSON before compression. Agents aim at a quarter of it.
+LOG_BATCH_BYTES: Final = 1024 * 1024
 
 #: Bounds of what is kept and shown later: beyond them neither the journal nor an ECS answer could hold it.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -330,6 +354,71 @@ class LogChunk(_Tagged, frozen=True):
     end: bool = False
     error: str = ""
 
+
+# ---------------------------------------------------------------- logs that are shipped
+
+
+class LogKind(enum.IntEnum):
+    """What an event of a shipped log is."""
+
+    STDOUT = 0
+    STDERR = 1
+    #: Says that output is missing here, and why.
+    GAP = 2
+
+
+class LogOpen(_Tagged, frozen=True):
+    """The agent wants to ship this container's output, as `channel`: a number of its choice, new in the connection."""
+
+    channel: Count
+    task_id: TaskId
+    container: str
+    #: Docker's id of the container.
+    runtime_id: str = ""
+
+
+class LogOpened(_Tagged, frozen=True):
+    """How much is kept already: events below `next`, up to `position`, which only agents understand; "": nothing."""
+
+    channel: Count
+    next: Count = 1
+    position: str = ""
+
+
+class LogRefused(_Tagged, frozen=True):
+    """Nothing more of this channel for now; it is closed. The agent opens it again after `retry_after_s`.
+
+    `final`: there is nowhere to keep this output, ever (nobody knows the task).
+    """
+
+    channel: Count
+    reason: str
+    retry_after_s: float = 10.0
+    final: bool = False
+
+
+class LogBatch(_Tagged, frozen=True):
+    """Events in order, numbered from `first`. Those below what is kept already are passed over.
+
+    `events`: (epoch milliseconds, LogKind, text). `position`: where the source stands behind the last of them.
+    `end`: the container has stopped, and this is all.
+    """
+
+    channel: Count
+    first: Count
+    events: tuple[tuple[int, int, str], ...]
+    position: str
+    end: bool = False
+
+
+class LogAck(_Tagged, frozen=True):
+    """Channel -> the number after the last event that is durable."""
+
+    kept: dict[int, int]
+
+
+LogsUp = Hello | LogOpen | LogBatch
+LogsDown = Challenge | Welcome | Goodbye | LogOpened | LogRefused | LogAck
 
 ControlMessage = (
     Challenge | Welcome | Goodbye | Assignments | HeartbeatAck | ReportsAck | LogsRequest | MoreLogs | CancelLogs

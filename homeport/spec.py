@@ -102,6 +102,29 @@ class LogConfiguration(_Spec, frozen=True):
     options: dict[str, str] = {}
 
 
+class LogShipping(_Spec, frozen=True):
+    """Where a container's output is kept beyond its host: what the log driver `awslogs` means here.
+
+    The Engine keeps it in a bounded file of its own; the agent ships it from there to the control plane.
+    """
+
+    group: str
+    #: "": the stream is named after the container's Docker id.
+    stream_prefix: str = ""
+    #: Make the group if there is none.
+    create_group: bool = False
+    #: A line that this matches begins an event (RE2 syntax); "": every line is one. From awslogs-multiline-pattern or
+    #: awslogs-datetime-format.
+    multiline_pattern: str = ""
+    #: Docker's delivery mode from the container to its log.
+    mode: Literal["blocking", "non-blocking"] = "non-blocking"
+    max_buffer_size: str = "10m"
+
+    def stream(self, container: str, task_id: str, runtime_id: str) -> str:
+        """Return the stream's name, as the ECS agent makes it: PREFIX/CONTAINER/TASK-ID."""
+        return f"{self.stream_prefix}/{container}/{task_id}" if self.stream_prefix else runtime_id
+
+
 class Ulimit(_Spec, frozen=True):
     """One entry of `ulimits`."""
 
@@ -138,7 +161,9 @@ class ContainerSpec(_Spec, frozen=True):
     stop_timeout_s: int = DEFAULT_STOP_TIMEOUT_S
     restart_policy: RestartPolicy = RestartPolicy()
     docker_labels: dict[str, str] = {}
+    #: A log driver of the Engine's; None: its own files, from which `shipping` ships.
     log: LogConfiguration | None = None
+    shipping: LogShipping | None = None
     hostname: str | None = None
     privileged: bool = False
     read_only_root: bool = False

@@ -34,6 +34,7 @@ from homeport.arn import ArnFactory
 from homeport.clock import SystemClock
 from tests.fakes.clock import MovableClock
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.log_store import MemoryLogStore
 
 __all__ = [
     "ACCESS_KEY_ID",
@@ -128,6 +129,7 @@ class ApiServer:
             random=random.Random(20261101),
             arns=ArnFactory(REGION, ACCOUNT),
             endpoints=Endpoints(local_url="http://127.0.0.1:6180", network_url=None, ca_hash=None),
+            logs=MemoryLogStore(),
         )
 
     async def start(self) -> None:

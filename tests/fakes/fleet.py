@@ -22,6 +22,7 @@ from homeport.ids import InstanceId, TaskId
 from homeport.spec import ContainerSpec, Resources, TaskSpec
 from homeport.status import DesiredStatus, StopCode
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.log_store import MemoryLogStore
 
 __all__ = ["FleetServer", "a_context", "a_task", "eventually", "serve_fleet"]
 
@@ -37,6 +38,7 @@ def a_context(journal: Journal | None = None, *, state: State | None = None, clo
         random=random.Random(1),
         arns=ArnFactory("eu-central-1", "123456789012"),
         endpoints=Endpoints(local_url="http://127.0.0.1:0", network_url=None, ca_hash=None),
+        logs=MemoryLogStore(),
     )
     if state.clusters.get("default") is None:
         with state.transaction() as transaction:

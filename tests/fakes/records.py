@@ -14,6 +14,7 @@ from homeport.protocol import HostFacts
 from homeport.spec import ContainerSpec, Protocol, Resources, TaskSpec
 from tests.fakes.clock import ManualClock
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.log_store import MemoryLogStore
 
 __all__ = ["a_context", "a_definition", "a_task", "an_instance", "connect", "put"]
 
@@ -28,6 +29,7 @@ def a_context(clock: Clock | None = None, *, seed: int = 1) -> Context:
         random=random.Random(seed),
         arns=ARNS,
         endpoints=Endpoints(local_url="http://127.0.0.1:6180", network_url=None, ca_hash=None),
+        logs=MemoryLogStore(),
     )
 
 

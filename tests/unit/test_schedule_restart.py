@@ -63,7 +63,14 @@ async def restarted(context: Context, revision: int) -> Context:
     journal.release(revision)
     state = await load_state(MemoryJournal.restarted(journal))
     again = a_context(ManualClock(context.clock.now()), seed=2)
-    again = Context(state=state, clock=again.clock, random=again.random, arns=again.arns, endpoints=again.endpoints)
+    again = Context(
+        state=state,
+        clock=again.clock,
+        random=again.random,
+        arns=again.arns,
+        endpoints=again.endpoints,
+        logs=again.logs,
+    )
     connect(again, *state.instances)
     return again
 

@@ -232,6 +232,7 @@ class Standalone(RuleBasedStateMachine):
             random=random.Random(state.revision),
             arns=self.context.arns,
             endpoints=self.context.endpoints,
+            logs=self.context.logs,
         )
         self.journal, self.seen = journal, 0
         self._start()

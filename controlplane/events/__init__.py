@@ -1,0 +1,1 @@
+"""Events: every change as an EventBridge document, in a durable stream, and who is told of them."""

@@ -1,0 +1,1 @@
+"""Logs: where container output is kept and how it is searched."""
