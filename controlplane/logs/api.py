@@ -130,7 +130,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """How full the store is. `limit_bytes` None: it doesn't know. `problem`: why it takes nothing now, "" if it does."""
+    """How full the store is. `limit_bytes` None: unknown. `problem`: why it takes nothing now, "" if it does."""
 
     used_bytes: int
     limit_bytes: int | None = None
