@@ -113,6 +113,14 @@ class ArnFactory(NamedTuple):
         """EventBridge's `event-bus/NAME`."""
         return f"arn:aws:events:{self.region}:{self.account}:event-bus/{name}"
 
+    def log_group(self, name: str) -> str:
+        """CloudWatch Logs' `log-group:NAME`, without the `:*` that DescribeLogGroups hangs on it."""
+        return f"arn:aws:logs:{self.region}:{self.account}:log-group:{name}"
+
+    def log_stream(self, group: str, name: str) -> str:
+        """CloudWatch Logs' `log-group:GROUP:log-stream:NAME`."""
+        return f"{self.log_group(group)}:log-stream:{name}"
+
     def root(self) -> str:
         """The account's own identity, as STS GetCallerIdentity gives it."""
         return f"arn:aws:iam::{self.account}:root"

@@ -93,8 +93,8 @@ class Service:
     validation_error: str = "ValidationException"
 
 
-#: ECS reports broken constraints under this name, unlike nearly all other services.
-_VALIDATION_ERRORS: Final = {"ecs": "InvalidParameterException"}
+#: These report broken constraints under a name of their own, unlike nearly all other services.
+_VALIDATION_ERRORS: Final = {"ecs": "InvalidParameterException", "logs": "InvalidParameterException"}
 
 #: Unicode classes that Java's patterns have and Python's lack. `\w` holds more than the letters, which is as well: in
 #: AWS's models the three always stand together.
