@@ -34,4 +34,6 @@ class Context:
     arns: ArnFactory
     endpoints: Endpoints
     logs: LogStore
+    #: Containers whose definition names no log driver have their output shipped, too.
+    collect_logs: bool = True
     rankings: StandingRankings = field(default_factory=StandingRankings)

@@ -113,6 +113,8 @@ class LogShipping(_Spec, frozen=True):
     stream_prefix: str = ""
     #: Make the group if there is none.
     create_group: bool = False
+    #: Of a group that is made; None: its events never expire.
+    retention_days: int | None = None
     #: A line that this matches begins an event (RE2 syntax); "": every line is one. From awslogs-multiline-pattern or
     #: awslogs-datetime-format.
     multiline_pattern: str = ""

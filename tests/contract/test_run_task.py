@@ -358,7 +358,6 @@ def test_the_story_tells_who_asked_and_why_there(
     assert [(line.event, line.actor) for line in story] == [
         ("accepted", "api"),
         ("placed", "scheduler"),
-        ("logs-kept", "api"),
         ("stop-requested", "api"),
     ]
     assert story[0].message == "RunTask by AKIAHOMEPORTTEST0001 of web:1 in group family:web"
@@ -367,7 +366,7 @@ def test_the_story_tells_who_asked_and_why_there(
         "It asks for 100 CPU units and 64 MiB; 4096 and 8192 MiB were free"
     )
     assert story[1].host == "host-1"
-    assert story[3].message == "StopTask by AKIAHOMEPORTTEST0001: enough"
+    assert story[2].message == "StopTask by AKIAHOMEPORTTEST0001: enough"
 
 
 # ---------------------------------------------------------------- idempotency

@@ -276,7 +276,7 @@ def web(**members: Any) -> dict[str, Any]:
         (with_container(ulimits=[{"name": "nofile", "softLimit": 2, "hardLimit": 1}]), "above its hardLimit"),
         (
             with_container(logConfiguration={"logDriver": "awslogs", "options": {"awslogs-group": "g"}}),
-            "Log driver awslogs requires options: awslogs-group, awslogs-region",
+            "Log driver awslogs requires options: awslogs-region (container 'web').",
         ),
         (definition(placementConstraints=[{"type": "memberOf"}]), "needs the type memberOf and an expression"),
         (with_container(command=["x" * 65536]), "Max allowed length is '65536' bytes"),

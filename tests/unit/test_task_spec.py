@@ -8,7 +8,8 @@ from typing import Any
 import botocore.session
 import pytest
 
-from controlplane.api.ecs.task_spec import build_spec, kept_logs
+from controlplane.api.ecs.log_shipping import LogDefaults, default_shipping
+from controlplane.api.ecs.task_spec import build_spec
 from controlplane.api.ecs.units import cpu_units, memory_mib
 from controlplane.api.ecs.unsupported import PASSED_OVER
 from controlplane.api.errors import ApiError, ClientException, InvalidParameterException
@@ -65,6 +66,7 @@ def test_the_least_a_definition_can_say() -> None:
                 name="web",
                 image="busybox",
                 memory_mib=64,
+                shipping=default_shipping("c", "web", LogDefaults()),
                 container_arn="arn:aws:ecs:eu-home-1:123456789012:container/c/t/id-0",
             ),
         ),
@@ -415,9 +417,3 @@ def test_a_container_without_any_memory_limit() -> None:
     with pytest.raises(ClientException, match="'memory' or 'memoryReservation' must be specified"):
         build(without)
     assert build(without, memory="64").memory_mib == 64
-
-
-def test_containers_whose_logs_are_kept() -> None:
-    awslogs = {"logDriver": "awslogs", "options": {}}
-    definition = a_definition({**WEB, "logConfiguration": awslogs}, {**WEB, "name": "db"})
-    assert kept_logs(definition.document) == ("web",)
