@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from controlplane.api.ecs.log_shipping import AWSLOGS, awslogs_problems
 from controlplane.api.ecs.units import cpu_units, gpus_of, memory_mib
 from controlplane.api.errors import ClientException
 
@@ -34,9 +35,6 @@ _IMAGE: Final = re.compile(r"[a-zA-Z0-9_./:@#-]{1,255}")
 _CONTAINER_RANGES: Final = {"startTimeout": (2, None), "stopTimeout": (0, None), "cpu": (0, None)}
 _HEALTH_CHECK_RANGES: Final = {"interval": (5, 300), "timeout": (2, 60), "retries": (1, 10), "startPeriod": (0, 300)}
 _RESTART_RANGES: Final = {"restartAttemptPeriod": (60, 1800)}
-
-#: What a log driver can't do without, as ECS checks it.
-_LOG_OPTIONS: Final = {"awslogs": ("awslogs-group", "awslogs-region")}
 
 
 def check_definition(request: Document) -> None:
@@ -169,11 +167,9 @@ def _check_restart_policy(container: Document) -> None:
 
 def _check_log(container: Document) -> None:
     log = container.get("logConfiguration") or {}
-    needed = _LOG_OPTIONS.get(log.get("logDriver", ""), ())
-    if any(not log.get("options", {}).get(option) for option in needed):
-        raise ClientException(
-            f"Log driver {log['logDriver']} requires options: {', '.join(needed)} (container '{container['name']}')."
-        )
+    if log.get("logDriver") == AWSLOGS:
+        for problem in awslogs_problems(log):
+            raise ClientException(f"{problem} (container '{container['name']}').")
 
 
 def _check_needed(container: Document, member: str, needed: Sequence[str]) -> None:

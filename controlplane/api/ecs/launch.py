@@ -12,7 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity import launch_type_of
-from controlplane.api.ecs.task_spec import build_spec, kept_logs
+from controlplane.api.ecs.log_shipping import LogDefaults
+from controlplane.api.ecs.settings import account_setting
+from controlplane.api.ecs.task_spec import build_spec
 from controlplane.api.registry import CALLER
 from controlplane.context import Context
 from controlplane.scheduling.filters import FITNESS, SUITABILITY, first_refusal
@@ -57,10 +59,16 @@ def make_spec(context: Context, launch: Launch) -> TaskSpec:
         task_id=TaskId(new_hex_id(context.random)),
         group=launch.group,
         container_ids=[new_uuid(context.random) for _ in launch.definition.document["containerDefinitions"]],
+        logs=_log_defaults(context),
     )
     if launch.order is not None and launch.order.stop_when_isolated:
         return at_most_once(spec, launch.order.lost_after_s)
     return spec
+
+
+def _log_defaults(context: Context) -> LogDefaults:
+    mode = account_setting(context, "defaultLogDriverMode")
+    return LogDefaults(collect=context.collect_logs, mode="blocking" if mode == "blocking" else "non-blocking")
 
 
 def launch_on(
@@ -161,7 +169,7 @@ def placed_line(candidate: Candidate, asked: Resources, why: str, now: float) ->
 def _first_lines(launch: Launch, second: StoryLine, now: float) -> list[StoryLine]:
     caller = f" by {CALLER.get()}" if CALLER.get() else ""
     started_by = f", startedBy {launch.started_by}" if launch.started_by else ""
-    lines = [
+    return [
         StoryLine(
             at=now,
             event="accepted",
@@ -170,17 +178,6 @@ def _first_lines(launch: Launch, second: StoryLine, now: float) -> list[StoryLin
         ),
         second,
     ]
-    lines.extend(
-        StoryLine(
-            at=now,
-            event="logs-kept",
-            message="The log driver awslogs needs AWS; the container's output is kept on the host (homeport logs)",
-            actor=Actor.API.value,
-            container=name,
-        )
-        for name in kept_logs(launch.definition.document)
-    )
-    return lines
 
 
 def _room(candidate: Candidate, asked: Resources) -> str:

@@ -1,7 +1,8 @@
 """Account settings, and where agents connect to.
 
 Most of ECS's settings switch things of AWS's own. Here each has the one value that is true of Homeport, and asking for
-another is refused rather than kept without effect. `containerInsights` is the exception: it is what new clusters get.
+another is refused rather than kept without effect. The exceptions: `containerInsights` is what new clusters get, and
+`defaultLogDriverMode` how the output of containers reaches their logs where a definition is silent.
 """
 
 from typing import Final, NamedTuple
@@ -33,7 +34,7 @@ _SETTINGS: Final = {
     "awsvpcTrunking": _Setting.fixed("disabled"),
     "containerInsights": _Setting("disabled", ("enabled", "disabled", "enhanced")),
     "containerInstanceLongArnFormat": _Setting.fixed("enabled"),
-    "defaultLogDriverMode": _Setting.fixed("blocking"),
+    "defaultLogDriverMode": _Setting("non-blocking", ("blocking", "non-blocking")),
     "fargateEventWindows": _Setting.fixed("disabled"),
     "fargateFIPSMode": _Setting.fixed("disabled"),
     "fargateTaskRetirementWaitPeriod": _Setting.fixed("7"),

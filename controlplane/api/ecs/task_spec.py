@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.api.ecs.extensions import restart_attempt_period_s
+from controlplane.api.ecs.log_shipping import AWSLOGS, LogDefaults, default_shipping, shipping
 from controlplane.api.ecs.units import cpu_units, gpus_of, memory_mib
 from controlplane.api.ecs.unsupported import refuse_unsupported
 from controlplane.api.errors import ClientException, InvalidParameterException
@@ -26,6 +27,7 @@ from homeport.spec import (
     DockerVolume,
     HealthCheck,
     LogConfiguration,
+    LogShipping,
     Mount,
     PortMapping,
     RestartPolicy,
@@ -34,7 +36,7 @@ from homeport.spec import (
     Volume,
 )
 
-__all__ = ["build_spec", "check_overrides", "kept_logs"]
+__all__ = ["build_spec", "check_overrides"]
 
 Document = Mapping[str, Any]
 
@@ -43,8 +45,6 @@ _MAX_OVERRIDES_LENGTH: Final = 8192
 #: The least memory of a container, in MiB: Docker's.
 _MIN_MEMORY_MIB: Final = 6
 _MEMORY_LIMITS: Final = ("memory", "memoryReservation")
-#: CloudWatch Logs. The Engine's own driver for it needs AWS, so the output is kept on the host instead (`kept_logs`).
-_AWSLOGS: Final = "awslogs"
 
 
 def build_spec(
@@ -56,13 +56,16 @@ def build_spec(
     task_id: TaskId,
     group: str,
     container_ids: Sequence[str],
+    logs: LogDefaults = LogDefaults(),  # noqa: B008
 ) -> TaskSpec:
     """Make the spec of one task. `container_ids`: a new id for each container of the definition, in its order.
 
     Raises ClientException for what Homeport can't do, InvalidParameterException for overrides that don't fit.
     """
     template = (
-        _template(definition, overrides, cluster, group) if overrides else _plain(_Same(definition), cluster, group)
+        _template(definition, overrides, cluster, group, logs)
+        if overrides
+        else _plain(_Same(definition), cluster, group, logs)
     )
     containers = tuple(
         replace(container, container_arn=arns.container(cluster, task_id, container_id))
@@ -87,12 +90,14 @@ class _Same:
 
 
 @lru_cache(maxsize=256)
-def _plain(same: _Same, cluster: str, group: str) -> TaskSpec:
+def _plain(same: _Same, cluster: str, group: str, logs: LogDefaults) -> TaskSpec:
     """Make the template of tasks without overrides; most requests ask for one that was made before."""
-    return _template(same.definition, {}, cluster, group)
+    return _template(same.definition, {}, cluster, group, logs)
 
 
-def _template(definition: TaskDefinitionRecord, overrides: Document, cluster: str, group: str) -> TaskSpec:
+def _template(
+    definition: TaskDefinitionRecord, overrides: Document, cluster: str, group: str, logs: LogDefaults
+) -> TaskSpec:
     """Make a spec that lacks its ARNs. Raises as `build_spec`."""
     document = definition.document
     check_overrides(document, overrides)
@@ -102,12 +107,14 @@ def _template(definition: TaskDefinitionRecord, overrides: Document, cluster: st
         by_name.setdefault(override["name"], {}).update(override)
     host_network = document.get("networkMode") == "host"
     attempt_period_s = restart_attempt_period_s(definition.tags)
+    collected = default_shipping(cluster, definition.family, logs)
     containers = tuple(
         _container(
             container,
             by_name.get(container["name"], {}),
             host_network=host_network,
             attempt_period_s=attempt_period_s,
+            ship_to=_shipping(container.get("logConfiguration"), collected, logs),
         )
         for container in document["containerDefinitions"]
     )
@@ -144,17 +151,13 @@ def check_overrides(document: Document, overrides: Document) -> None:
             )
 
 
-def kept_logs(document: Document) -> tuple[str, ...]:
-    """Return the names of the containers that ask for awslogs, whose output is kept on the host instead."""
-    return tuple(
-        container["name"]
-        for container in document["containerDefinitions"]
-        if (container.get("logConfiguration") or {}).get("logDriver") == _AWSLOGS
-    )
-
-
 def _container(
-    document: Document, override: Document, *, host_network: bool, attempt_period_s: int | None
+    document: Document,
+    override: Document,
+    *,
+    host_network: bool,
+    attempt_period_s: int | None,
+    ship_to: LogShipping | None,
 ) -> ContainerSpec:
     # An override of 0 MiB overrides nothing: forms that tools print for people to fill in have zeros everywhere.
     limits = {**document, **{name: override[name] for name in _MEMORY_LIMITS if override.get(name)}}
@@ -189,6 +192,7 @@ def _container(
         stop_timeout_s=document.get("stopTimeout", DEFAULT_STOP_TIMEOUT_S),
         restart_policy=_restart_policy(document.get("restartPolicy"), attempt_period_s),
         log=_log(document.get("logConfiguration")),
+        shipping=ship_to,
         gpus=gpus_of(override.get("resourceRequirements") or document.get("resourceRequirements"), document["name"]),
         **_docker_options(document),
     )
@@ -259,9 +263,16 @@ def _restart_policy(policy: Document | None, attempt_period_s: int | None) -> Re
 
 
 def _log(log: Document | None) -> LogConfiguration | None:
-    if not log or log["logDriver"] == _AWSLOGS:
+    if not log or log["logDriver"] == AWSLOGS:
         return None
     return LogConfiguration(driver=log["logDriver"], options=log.get("options") or {})
+
+
+def _shipping(log: Document | None, collected: LogShipping | None, defaults: LogDefaults) -> LogShipping | None:
+    """Return where the output is shipped to; `collected`: where it goes without a logConfiguration."""
+    if not log:
+        return collected
+    return shipping(log, defaults) if log["logDriver"] == AWSLOGS else None
 
 
 def _volume(volume: Document) -> Volume:
