@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import binascii
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -29,7 +29,7 @@ class SessionRefused(HomeportError):
         self.goodbye = goodbye
 
 
-async def greet(context: Context, wire: Wire) -> Hello:
+async def greet(context: Context, wire: Wire[Any]) -> Hello:
     """Challenge the peer and return its proven Hello. The nonce is new each time, so an old Hello proves nothing.
 
     Raises SessionRefused, PeerGone, ProtocolError, TimeoutError. Only a host that proves the key of a deregistered

@@ -24,7 +24,7 @@ from controlplane.fleet.liveness import Heard, heartbeat_period, jittered, silen
 from controlplane.fleet.logrelay import failed
 from controlplane.fleet.registration import RegistrationRefused, register
 from controlplane.fleet.session import Session, update_facts
-from controlplane.fleet.wire import MAX_FRAME_BYTES, PeerGone, Wire
+from controlplane.fleet.wire import MAX_FRAME_BYTES, PeerGone, SessionWire
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch, WatchOverflow
@@ -212,13 +212,13 @@ class FleetHub:
         # Compression is off: frames are small, and a compressor's window per host would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=2.0)
         await socket.prepare(request)
-        wire = Wire(request, socket)
+        wire = SessionWire(request, socket)
         hello = await self._admit(wire)
         if hello is not None:
             await self._hold(wire, hello)
         return socket
 
-    async def _admit(self, wire: Wire) -> Hello | None:
+    async def _admit(self, wire: SessionWire) -> Hello | None:
         """Let the peer prove itself. None, with the connection closed, if it doesn't."""
         self._strangers += 1
         try:
@@ -237,7 +237,7 @@ class FleetHub:
             self._strangers -= 1
         return None
 
-    async def _hold(self, wire: Wire, hello: Hello) -> None:
+    async def _hold(self, wire: SessionWire, hello: Hello) -> None:
         """Serve a proven host until its session ends."""
         instance_id = hello.instance_id
         presence = self._context.state.presence

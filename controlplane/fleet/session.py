@@ -20,7 +20,7 @@ from controlplane.fleet.assignments import Wishes, complete_set
 from controlplane.fleet.facts import FactsRefused, check_facts
 from controlplane.fleet.logrelay import LogRelays
 from controlplane.fleet.reports import apply_report
-from controlplane.fleet.wire import PeerGone, Wire
+from controlplane.fleet.wire import PeerGone, SessionWire
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport.errors import ProtocolError
@@ -67,7 +67,7 @@ class SessionHost(Protocol):
 class Session:
     """A session whose host has proved its key. `run` is its life."""
 
-    def __init__(self, context: Context, instance_id: InstanceId, wire: Wire, host: SessionHost) -> None:
+    def __init__(self, context: Context, instance_id: InstanceId, wire: SessionWire, host: SessionHost) -> None:
         self.instance_id = instance_id
         self.id = new_hex_id(context.random)
         self.period_s = host.next_period()

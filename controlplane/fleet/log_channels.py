@@ -1,0 +1,140 @@
+"""One container's output on its way into the log store: which stream it belongs to, and what keeps it out of there."""
+
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from controlplane.context import Context
+from controlplane.logs.api import (
+    GroupExists,
+    GroupMissing,
+    LogEvent,
+    LogGroup,
+    LogStoreError,
+    LogStream,
+    Shipment,
+    StoreUnavailable,
+    StreamExists,
+    StreamMissing,
+)
+from controlplane.state.records import TaskRecord
+from homeport.errors import ProtocolError
+from homeport.ids import InstanceId, TaskId
+from homeport.protocol import LogBatch, LogKind, LogOpen
+from homeport.spec import LogShipping
+
+__all__ = ["Channel", "ChannelRefused", "find_channel", "write"]
+
+#: How long an agent waits before it asks again: for a group that someone has to make, for a store that is full or away.
+RETRY_GROUP_S: Final = 15.0
+RETRY_STORE_S: Final = 5.0
+#: Epoch milliseconds beyond which a time is no time: the year 5138, as far as SQLite and CloudWatch's clients go.
+_MAX_AT: Final = 10**14
+_KINDS: Final = frozenset(LogKind)
+
+
+class Channel(NamedTuple):
+    """A container's output and its stream."""
+
+    task_id: TaskId
+    container: str
+    group: str
+    stream: str
+
+
+class ChannelRefused(Exception):
+    """A container's output can't be kept (now). `channel`: whose story is to tell so, if anyone's."""
+
+    def __init__(
+        self, reason: str, *, retry_after_s: float = RETRY_STORE_S, final: bool = False, channel: Channel | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.final = final
+        self.channel = channel
+
+
+async def find_channel(context: Context, instance_id: InstanceId, message: LogOpen) -> tuple[Channel, LogStream]:
+    """Return the stream of a container of this host's, made if need be (and its group, if the definition says so).
+
+    Raises ChannelRefused.
+    """
+    task = await _task(context, message.task_id)
+    if task is None or task.instance_id != instance_id:
+        raise ChannelRefused(f"this host has no task {message.task_id:.64}", final=True)
+    ship_to = next((c.shipping for c in task.spec.containers if c.name == message.container), None)
+    if ship_to is None:
+        raise ChannelRefused(f"the output of container {message.container:.255} isn't to be shipped", final=True)
+    name = ship_to.stream(message.container, message.task_id, message.runtime_id)
+    channel = Channel(message.task_id, message.container, ship_to.group, name)
+    if not name:
+        raise ChannelRefused("the container has no Docker id yet, which its log stream is named after")
+    try:
+        return channel, await _stream(context, channel, ship_to)
+    except LogStoreError as error:
+        raise _refusal(channel, error) from error
+
+
+async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
+    """Write a batch; return the number behind its last event once that is durable.
+
+    Raises ChannelRefused if it can't be kept, ProtocolError for what no agent may send.
+    """
+    events = [_event(at, kind, text) for at, kind, text in batch.events]
+    try:
+        await context.logs.append(
+            channel.group,
+            channel.stream,
+            events,
+            ingested_at=int(context.clock.now() * 1000),
+            shipment=Shipment(first=batch.first, position=batch.position, end=batch.end),
+        )
+    except LogStoreError as error:
+        raise _refusal(channel, error) from error
+    return batch.first + len(events)
+
+
+def _event(at: int, kind: int, text: str) -> LogEvent:
+    if not 0 <= at <= _MAX_AT or kind not in _KINDS:
+        raise ProtocolError(f"a log event at {at} of kind {kind}")
+    return LogEvent(at=at, text=text, kind=LogKind(kind))
+
+
+async def _task(context: Context, task_id: TaskId) -> TaskRecord | None:
+    """Find a task, also one that has left memory: a host that was cut off for days ships late."""
+    return context.state.tasks.get(task_id) or await context.state.journal.archived_task(task_id)
+
+
+async def _stream(context: Context, channel: Channel, ship_to: LogShipping) -> LogStream:
+    logs, now = context.logs, int(context.clock.now() * 1000)
+    try:
+        return await logs.stream(channel.group, channel.stream)
+    except GroupMissing:
+        if not ship_to.create_group:
+            raise
+        group = LogGroup(name=channel.group, created_at=now, retention_days=ship_to.retention_days)
+        # Another container of the definition may have been faster.
+        with suppress(GroupExists):
+            await logs.create_group(group)
+    except StreamMissing:
+        pass
+    with suppress(StreamExists):
+        await logs.create_stream(channel.group, channel.stream, at=now)
+    return await logs.stream(channel.group, channel.stream)
+
+
+def _refusal(channel: Channel, error: LogStoreError) -> ChannelRefused:
+    match error:
+        case GroupMissing():
+            reason = (
+                f"there is no log group {channel.group}. Make it (aws logs create-log-group --log-group-name "
+                f"{channel.group}), or set awslogs-create-group to true in the task definition"
+            )
+            return ChannelRefused(reason, retry_after_s=RETRY_GROUP_S, channel=channel)
+        case StreamMissing():
+            # Deleted meanwhile: opened anew at once, it is made again.
+            return ChannelRefused(str(error), retry_after_s=0.1)
+        case StoreUnavailable():
+            return ChannelRefused(str(error), channel=channel)
+        case _:
+            return ChannelRefused(str(error))
