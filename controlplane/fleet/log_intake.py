@@ -1,6 +1,6 @@
 """Where agents' log links end: what hosts ship of their containers' output is written into the log store.
 
-    GET PATH_LOGS (WebSocket)    the same proof as a session's; then LogOpen, LogBatch up, LogOpened, LogAck, LogRefused down
+    GET PATH_LOGS (WebSocket)    proof as for a session; then LogOpen, LogBatch up, LogOpened, LogAck, LogRefused down
 
 What always holds:
  - a host writes only to the streams of its own tasks, and which those are is decided here, from the task's record;
@@ -181,7 +181,7 @@ class LogLink:
         except* PeerGone:
             pass
         except* ProtocolError as errors:
-            reason = f"protocol error: {errors.exceptions[0]}"
+            reason = f"protocol error: {_leaf(errors)}"
             self._goodbye = self._goodbye or Goodbye(reason=reason, retry_after_s=60)
             _log.warning("log link ended", instance=self.instance_id, reason=reason)
 
@@ -238,5 +238,11 @@ class LogLink:
             raise ProtocolError(f"more than {MAX_CHANNELS} log channels")
         channel, stream = await find_channel(self._context, self.instance_id, message)
         self._channels[message.channel] = channel
-        self._tell(channel, "")
         await self._wire.send(LogOpened(channel=message.channel, next=stream.shipped_next, position=stream.position))
+
+
+def _leaf(error: BaseException) -> BaseException:
+    """Return the first error within groups of errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from controlplane.context import Context, Endpoints
 from controlplane.fleet.activations import new_activation
 from controlplane.fleet.hub import FleetHub
+from controlplane.fleet.log_intake import LogIntake
 from controlplane.state.records import ClusterRecord, InstanceRecord, TaskRecord
 from controlplane.state.state import State
 from controlplane.store.api import Journal
@@ -77,6 +78,7 @@ class FleetServer:
 
     context: Context
     hub: FleetHub
+    intake: LogIntake
     url: str
     port: int
     _transports: set[asyncio.Transport] = field(default_factory=set)
@@ -137,6 +139,7 @@ async def serve_fleet(
     """Run a hub on a loopback port."""
     context = context or a_context()
     hub = FleetHub(context, heartbeat_s=heartbeat_s, ca_pem=ca_pem, watch_capacity=watch_capacity)
+    intake = LogIntake(context)
     transports: set[asyncio.Transport] = set()
 
     @web.middleware
@@ -152,18 +155,19 @@ async def serve_fleet(
             transports.discard(transport)
 
     app = web.Application(middlewares=[note_transport])
-    app.add_routes(hub.routes())
+    app.add_routes([*hub.routes(), *intake.routes()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(hub.run())
+        running = {group.create_task(hub.run()), group.create_task(intake.run())}
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
         await site.start()
         bound = runner.addresses[0][1]
         scheme = "http" if tls is None else "https"
         try:
-            yield FleetServer(context, hub, f"{scheme}://127.0.0.1:{bound}", bound, transports)
+            yield FleetServer(context, hub, intake, f"{scheme}://127.0.0.1:{bound}", bound, transports)
         finally:
-            running.cancel()
-            await asyncio.wait([running])
+            for each in running:
+                each.cancel()
+            await asyncio.wait(running)
             await runner.cleanup()
