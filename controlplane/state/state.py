@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NamedTuple, cast
 
+from controlplane.events.noting import note_events
 from controlplane.state.hostlog import HostLog
 from controlplane.state.load import LoadBook
 from controlplane.state.presence import PresenceBook
@@ -328,7 +329,8 @@ class Transaction:
         )
         if not (changes or self._stories or self._archive):
             return None
-        return Commit(revision, changes, tuple(self._stories), tuple(self._archive))
+        events = note_events(self._state, changes)
+        return Commit(revision, changes, tuple(self._stories), tuple(self._archive), events)
 
 
 async def load_state(journal: Journal) -> State:

@@ -1,10 +1,11 @@
 """The journal seam: what the state needs of a durable store. `sqlite.py` is the one that comes with Homeport."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from controlplane.events.notes import Note, StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from homeport.ids import TaskId
 from homeport.story import StoryLine
@@ -29,6 +30,8 @@ class Commit(msgspec.Struct, frozen=True):
     stories: tuple[tuple[TaskId, StoryLine], ...] = ()
     #: Tasks that leave memory but stay readable in the history.
     archive: tuple[TaskRecord, ...] = ()
+    #: What is told of it to those who follow events.
+    events: tuple[Note, ...] = ()
 
 
 class Journal(Protocol):
@@ -60,4 +63,24 @@ class Journal(Protocol):
 
     async def archived_tasks(self, prefix: str, *, limit: int) -> tuple[TaskRecord, ...]:
         """Return stopped tasks that have left memory and whose ids begin with `prefix`, by id, `limit` at most."""
+        ...
+
+    @property
+    def last_event(self) -> int:
+        """The number of the last durable event; 0 if there was none. Numbers count up by one."""
+        ...
+
+    async def events(self, after: int, *, limit: int) -> Sequence[StoredEvent]:
+        """Return the durable events behind number `after` that are still kept, `limit` at most, in order."""
+        ...
+
+    async def event_before(self, at: float) -> int:
+        """Return the number behind which the events of the epoch second `at` and later are, as far as they are kept.
+
+        `at` -inf: the number before the first that is kept.
+        """
+        ...
+
+    async def wait_event(self, after: int) -> None:
+        """Return once there is a durable event behind number `after`. Raises JournalError if there never will be."""
         ...

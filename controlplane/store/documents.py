@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from controlplane.events.notes import Facts
 from controlplane.state.kinds import RECORD_KINDS
 from controlplane.state.records import Record, TaskRecord
 from homeport.errors import JournalError
@@ -23,8 +24,8 @@ _story_decoder: Final = msgspec.json.Decoder(StoryLine)
 _task_decoder: Final = msgspec.json.Decoder(TaskRecord)
 
 
-def encode(document: Record | StoryLine) -> bytes:
-    """Return the JSON of a record or a story line.
+def encode(document: Record | StoryLine | Facts) -> bytes:
+    """Return the JSON of a record, a story line or an event's facts.
 
     Raises ValueError or TypeError for what JSON can't carry.
     """

@@ -44,8 +44,16 @@ def _allow_new_kinds(_: sqlite3.Connection) -> None:
     """Schema 2 has kinds of records that versions before it can't read: services, schedules. Nothing is rewritten."""
 
 
+def _add_events(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE events (n INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, record BLOB NOT NULL,"
+        " facts BLOB NOT NULL)"
+    )
+    connection.execute("INSERT INTO meta VALUES ('event', 0)")
+
+
 #: Schema version -> the step that makes it out of the one before.
-MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create, 2: _allow_new_kinds})
+MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create, 2: _allow_new_kinds, 3: _add_events})
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

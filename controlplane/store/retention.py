@@ -1,14 +1,24 @@
-"""How long stories and archived tasks are kept, and their removal in small steps.
+"""How long stories, archived tasks and events are kept, and their removal in small steps.
 
 A task that has left memory is kept, with its whole story, for the retention time from then on. A live task keeps the
 beginning of its story for as long as it lives, and the rest for the retention time: a task that has run for a year can
-still say where it came from, and one that restarts every minute doesn't fill the disk.
+still say where it came from, and one that restarts every minute doesn't fill the disk. Events are kept for the
+retention time, and never more than MAX_EVENTS of them.
 """
 
 import sqlite3
+from itertools import takewhile
 from typing import Final
 
-__all__ = ["DEFAULT_RETENTION_S", "KEPT_LINES", "PERIOD_S", "prune_history", "prune_stories"]
+__all__ = [
+    "DEFAULT_RETENTION_S",
+    "KEPT_LINES",
+    "MAX_EVENTS",
+    "PERIOD_S",
+    "prune_events",
+    "prune_history",
+    "prune_stories",
+]
 
 #: 30 days. ECS forgets a stopped task after about an hour, which its users complain about.
 DEFAULT_RETENTION_S: Final = 30 * 86400.0
@@ -16,6 +26,8 @@ DEFAULT_RETENTION_S: Final = 30 * 86400.0
 PERIOD_S: Final = 3600.0
 #: This many lines from the beginning of a live task's story outlive the retention time.
 KEPT_LINES: Final = 100
+#: So many of the last events are kept. Each is about 2 KB, so this bounds them to some 400 MB.
+MAX_EVENTS: Final = 200_000
 #: Rows looked at in one step: a few milliseconds of the writer's time, so that commits hardly wait.
 _STEP_ROWS: Final = 1000
 
@@ -36,6 +48,8 @@ _STORIES: Final = f"""
     )
 """
 
+_OLDEST: Final = f"SELECT n, at FROM events ORDER BY n LIMIT {_STEP_ROWS}"
+
 
 def prune_history(connection: sqlite3.Connection, before: float) -> int:
     """Delete some archived tasks older than the epoch second `before`; return how many, 0 when none is left."""
@@ -53,3 +67,13 @@ def prune_stories(connection: sqlite3.Connection, before: float, after: int) -> 
         return 0, None
     removed = connection.execute(_STORIES, {"after": after, "last": last, "before": before}).rowcount
     return removed, last
+
+
+def prune_events(connection: sqlite3.Connection, before: float, through: int) -> int:
+    """Delete some of the oldest events: those older than `before`, and those up to number `through`.
+
+    Return how many, 0 when none is left. Only ever from the beginning, so that what is kept has no holes.
+    """
+    oldest = connection.execute(_OLDEST).fetchall()
+    gone = list(takewhile(lambda row: row[0] <= through or row[1] < before, oldest))
+    return connection.execute("DELETE FROM events WHERE n <= ?", (gone[-1][0],)).rowcount if gone else 0

@@ -16,20 +16,28 @@ nothing is ever written again, every waiter and `run` get a JournalError, and `a
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
+from controlplane.events.notes import StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from controlplane.store.api import Commit
 from controlplane.store.documents import decode_record, decode_story_line, decode_task, encode
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
-from controlplane.store.retention import DEFAULT_RETENTION_S, PERIOD_S, prune_history, prune_stories
+from controlplane.store.retention import (
+    DEFAULT_RETENTION_S,
+    MAX_EVENTS,
+    PERIOD_S,
+    prune_events,
+    prune_history,
+    prune_stories,
+)
 from controlplane.store.waiting import finish
 from homeport.clock import Clock, SystemClock
 from homeport.errors import ConfigurationError, JournalError
@@ -47,6 +55,10 @@ _log: Final = structlog.get_logger(__name__)
 
 #: The WAL is cut back to this after a checkpoint, so that one large batch doesn't keep the disk for ever.
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+
+
+#: Events beyond `max_events` that may gather before they are pruned, as a part of it.
+_EVENTS_SLACK: Final = 0.05
 
 
 def lock_of(database: Path) -> Path:
@@ -75,18 +87,20 @@ class _Batch:
         self.objects: dict[tuple[str, str], tuple[int, bytes | None]] = {}
         self.stories: list[tuple[TaskId, float, bytes]] = []
         self.archive: list[tuple[TaskId, float, bytes]] = []
+        #: (when, kind, record, facts); their numbers are given when they are written.
+        self.events: list[tuple[float, str, bytes, bytes]] = []
         self.settled = asyncio.Event()
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write the batch as one durable transaction, or nothing of it."""
+    def write(self, connection: sqlite3.Connection, last_event: int) -> None:
+        """Write the batch as one durable transaction, or nothing of it. Its events' numbers follow on `last_event`."""
         try:
-            self._write(connection)
+            self._write(connection, last_event)
         except BaseException:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
 
-    def _write(self, connection: sqlite3.Connection) -> None:
+    def _write(self, connection: sqlite3.Connection, last_event: int) -> None:
         puts = [(*name, revision, body) for name, (revision, body) in self.objects.items() if body is not None]
         deletes = [name for name, (_, body) in self.objects.items() if body is None]
         connection.execute("BEGIN IMMEDIATE")
@@ -98,6 +112,10 @@ class _Batch:
         connection.executemany("DELETE FROM objects WHERE kind = ? AND key = ?", deletes)
         connection.executemany("INSERT INTO story (task_id, at, body) VALUES (?, ?, ?)", self.stories)
         connection.executemany("INSERT OR REPLACE INTO history (task_id, at, body) VALUES (?, ?, ?)", self.archive)
+        if self.events:
+            numbered = ((number, *event) for number, event in enumerate(self.events, last_event + 1))
+            connection.executemany("INSERT INTO events (n, at, kind, record, facts) VALUES (?, ?, ?, ?, ?)", numbered)
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'event'", (last_event + len(self.events),))
         connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self.revision,))
         connection.execute("COMMIT")
 
@@ -106,7 +124,8 @@ class SqliteJournal:
     """See the module. `path`: the database file; a lock file is kept beside it.
 
     `on_commit` is called on the event loop after each batch. `retention_s`: how long stories and
-    archived tasks are kept after their task has left memory. Constructing does no I/O; `start` does.
+    archived tasks are kept after their task has left memory, and events; of these there are never many more than
+    `max_events`. Constructing does no I/O; `start` does.
     """
 
     def __init__(
@@ -115,11 +134,14 @@ class SqliteJournal:
         *,
         clock: Clock | None = None,
         retention_s: float = DEFAULT_RETENTION_S,
+        max_events: int = MAX_EVENTS,
         on_commit: OnCommit | None = None,
     ) -> None:
         self.path = path
         self.durable_revision = 0
+        self.last_event = 0
         self.retention_s = retention_s
+        self.max_events = max_events
         self._clock = clock or SystemClock()
         self._on_commit = on_commit
         self._lock = FileLock(lock_of(path))
@@ -130,6 +152,10 @@ class SqliteJournal:
         self._pending = _Batch()
         self._writing: _Batch | None = None
         self._wake = asyncio.Event()
+        #: Set, and replaced by another one, when events become durable.
+        self._news = asyncio.Event()
+        self._prune_due = asyncio.Event()
+        self._pruned_at_event = 0
         self._failure: JournalError | None = None
 
     # ------------------------------------------------------------ life cycle
@@ -142,10 +168,11 @@ class SqliteJournal:
         *,
         clock: Clock | None = None,
         retention_s: float = DEFAULT_RETENTION_S,
+        max_events: int = MAX_EVENTS,
         on_commit: OnCommit | None = None,
     ) -> AsyncIterator["SqliteJournal"]:
         """Give an open journal, and close it at the end. Arguments as of the constructor, errors as of `start`."""
-        journal = cls(path, clock=clock, retention_s=retention_s, on_commit=on_commit)
+        journal = cls(path, clock=clock, retention_s=retention_s, max_events=max_events, on_commit=on_commit)
         await journal.start()
         try:
             yield journal
@@ -196,10 +223,20 @@ class SqliteJournal:
         ]
         stories = [(task_id, now, encode(line)) for task_id, line in commit.stories]
         archive = [(task.id, now, encode(task)) for task in commit.archive]
+        events = [
+            (
+                now,
+                note.kind.value,
+                b"" if note.change is None else objects[note.change][1][1] or b"",
+                encode(note.facts),
+            )
+            for note in commit.events
+        ]
         batch = self._pending
         batch.objects.update(objects)
         batch.stories += stories
         batch.archive += archive
+        batch.events += events
         batch.commits += 1
         batch.revision = commit.revision
         self._wake.set()
@@ -249,15 +286,36 @@ class SqliteJournal:
         rows = await self._in(self._reader, self._query, statement, (prefix, prefix + "g", limit))
         return tuple(decode_task(body) for (body,) in rows)
 
+    async def events(self, after: int, *, limit: int) -> Sequence[StoredEvent]:
+        """See Journal."""
+        statement = "SELECT n, at, kind, record, facts FROM events WHERE n > ? AND n <= ? ORDER BY n LIMIT ?"
+        rows = await self._in(self._reader, self._query, statement, (after, self.last_event, limit))
+        return [StoredEvent(*row) for row in rows]
+
+    async def event_before(self, at: float) -> int:
+        """See Journal."""
+        return await self._in(self._reader, self._event_before, at, self.last_event)
+
+    async def wait_event(self, after: int) -> None:
+        """See Journal. On cancel nothing is left."""
+        while self.last_event <= after:
+            self._raise_failure()
+            await self._news.wait()
+
     # ------------------------------------------------------------ retention
 
     async def prune(self, before: float) -> int:
-        """Forget stories and archived tasks written before the epoch second `before`; return how many rows.
+        """Forget stories, archived tasks and events written before the epoch second `before`; return how many rows.
 
         Works in small transactions between the batches, so that commits hardly wait. Raises JournalError.
         """
         total = 0
         while removed := await self._in(self._writer, self._prune, prune_history, before):
+            total += removed
+        self._pruned_at_event = self.last_event
+        while removed := await self._in(
+            self._writer, self._prune, prune_events, before, self._pruned_at_event - self.max_events
+        ):
             total += removed
         after: int | None = 0
         while after is not None:
@@ -266,12 +324,15 @@ class SqliteJournal:
         return total
 
     async def run_retention(self) -> None:
-        """Prune now and then every hour, until cancelled. Raises JournalError."""
+        """Prune now, then every hour and when there are too many events, until cancelled. Raises JournalError."""
         while True:
+            self._prune_due.clear()
             removed = await self.prune(self._clock.now() - self.retention_s)
             if removed:
                 _log.info("history_pruned", rows=removed, retention_days=round(self.retention_s / 86400, 2))
-            await asyncio.sleep(PERIOD_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await self._prune_due.wait()
 
     # ------------------------------------------------------------ on the event loop
 
@@ -293,7 +354,7 @@ class SqliteJournal:
         self._writing = batch
         self._wake.clear()
         began = self._clock.monotonic()
-        written = asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch)
+        written = asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch, self.last_event)
         cancelled = await finish(written)
         self._writing = None
         cause = written.exception()
@@ -303,10 +364,20 @@ class SqliteJournal:
             raise failure from cause
         self.durable_revision = batch.revision
         batch.settled.set()
+        if batch.events:
+            self._tell_news(len(batch.events))
         if self._on_commit is not None:
             self._on_commit(self._clock.monotonic() - began, batch.commits)
         if cancelled is not None:
             raise cancelled
+
+    def _tell_news(self, events: int) -> None:
+        """So many more events are durable."""
+        self.last_event += events
+        self._news.set()
+        self._news = asyncio.Event()
+        if self.last_event - self._pruned_at_event > self.max_events * _EVENTS_SLACK:
+            self._prune_due.set()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -316,6 +387,7 @@ class SqliteJournal:
         self._failure = failure
         for batch in (*batches, self._pending):
             batch.settled.set()
+        self._news.set()
 
     # ------------------------------------------------------------ in the writer thread
 
@@ -332,14 +404,15 @@ class SqliteJournal:
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
             migrate(connection, keep=self.path.with_suffix(".before-upgrade.db"))
             (self.durable_revision,) = connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()
+            (self.last_event,) = connection.execute("SELECT value FROM meta WHERE name = 'event'").fetchone()
             self._pending.revision = self.durable_revision
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.path}: {error}") from error
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"can't open {self.path}: {error}") from error
 
-    def _write(self, batch: _Batch) -> None:
-        batch.write(self._writable())
+    def _write(self, batch: _Batch, last_event: int) -> None:
+        batch.write(self._writable(), last_event)
 
     def _prune(self, step: Callable[..., T], *arguments: object) -> T:
         try:
@@ -360,7 +433,17 @@ class SqliteJournal:
 
     # ------------------------------------------------------------ in the reader thread
 
-    def _query(self, statement: str, arguments: tuple[str | int, ...]) -> list[tuple[bytes]]:
+    def _event_before(self, at: float, last: int) -> int:
+        """Search for it by halves: the times rise with the numbers, but for what a clock that was set back did."""
+        ((first,),) = self._query("SELECT min(n) FROM events WHERE n <= ?", (last,))
+        low, high = (last if first is None else first - 1), last
+        while low < high:
+            middle = (low + high) // 2 + 1
+            ((found,),) = self._query("SELECT at FROM events WHERE n >= ? ORDER BY n LIMIT 1", (middle,))
+            low, high = (middle, high) if found < at else (low, middle - 1)
+        return low
+
+    def _query(self, statement: str, arguments: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         try:
             if self._read_connection is None:
                 self._read_connection = connect(self.path)

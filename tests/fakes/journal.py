@@ -10,10 +10,13 @@ MemoryJournal.restarted(journal)  # what a new process would find: the durable c
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from controlplane.events.notes import StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from controlplane.store.api import Commit
+from controlplane.store.documents import encode
+from homeport.clock import Clock, SystemClock
 from homeport.errors import JournalError
 from homeport.ids import TaskId
 from homeport.story import StoryLine
@@ -22,9 +25,13 @@ __all__ = ["MemoryJournal"]
 
 
 class MemoryJournal:
-    """See the module. Constructed with what `load` is to return."""
+    """See the module. Constructed with what `load` is to return; the clock tells when events are."""
 
-    def __init__(self, records: Iterable[Record] = (), *, revision: int = 0) -> None:
+    def __init__(self, records: Iterable[Record] = (), *, revision: int = 0, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.last_event = 0
+        self._events: list[StoredEvent] = []
+        self._news = asyncio.Event()
         self.commits: list[Commit] = []
         self.durable_revision = revision
         self._records: dict[tuple[str, str], Record] = {(record.kind, record.key): record for record in records}
@@ -39,7 +46,8 @@ class MemoryJournal:
     @classmethod
     def restarted(cls, other: "MemoryJournal") -> "MemoryJournal":
         """Return the journal that a process finds after the one with `other` was killed."""
-        journal = cls(other._records.values(), revision=other.durable_revision)
+        journal = cls(other._records.values(), revision=other.durable_revision, clock=other.clock)
+        journal._events, journal.last_event = list(other._events), other.last_event
         journal._stories = {task_id: list(lines) for task_id, lines in other._stories.items()}
         journal._archive = dict(other._archive)
         return journal
@@ -88,7 +96,26 @@ class MemoryJournal:
         found = sorted(task_id for task_id in self._archive if task_id.startswith(prefix))
         return tuple(self._archive[task_id] for task_id in found[:limit])
 
+    async def events(self, after: int, *, limit: int) -> Sequence[StoredEvent]:
+        """See Journal."""
+        return [event for event in self._events if event.number > after][:limit]
+
+    async def event_before(self, at: float) -> int:
+        """See Journal."""
+        return next((event.number - 1 for event in self._events if event.at >= at), self.last_event)
+
+    async def wait_event(self, after: int) -> None:
+        """See Journal."""
+        while self.last_event <= after:
+            if self._failure is not None:
+                raise self._failure
+            await self._news.wait()
+
     # ------------------------------------------------------------ what a test does
+
+    def forget_events(self, through: int) -> None:
+        """Forget the events up to a number, as retention does."""
+        self._events = [event for event in self._events if event.number > through]
 
     @property
     def waiting(self) -> int:
@@ -116,6 +143,7 @@ class MemoryJournal:
         """Fail every write from here on, and what is held."""
         self._failure = JournalError(message)
         self._failed.set()
+        self._news.set()
         for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(self._failure)
@@ -131,4 +159,13 @@ class MemoryJournal:
             self._stories.setdefault(task_id, []).append(line)
         for task in commit.archive:
             self._archive[task.id] = task
+        for note in commit.events:
+            self.last_event += 1
+            record = None if note.change is None else commit.changes[note.change].new
+            body = b"" if record is None else encode(record)
+            event = StoredEvent(self.last_event, self.clock.now(), note.kind.value, body, encode(note.facts))
+            self._events.append(event)
+        if commit.events:
+            self._news.set()
+            self._news = asyncio.Event()
         self.durable_revision = commit.revision

@@ -23,9 +23,10 @@ ARNS = ArnFactory("eu-home-1", "123456789012")
 
 def a_context(clock: Clock | None = None, *, seed: int = 1) -> Context:
     """A context on an empty state behind a journal in memory."""
+    clock = clock or ManualClock()
     return Context(
-        state=State(MemoryJournal()),
-        clock=clock or ManualClock(),
+        state=State(MemoryJournal(clock=clock)),
+        clock=clock,
         random=random.Random(seed),
         arns=ARNS,
         endpoints=Endpoints(local_url="http://127.0.0.1:6180", network_url=None, ca_hash=None),

@@ -1,17 +1,18 @@
 """Records as the ECS API shows them: tasks and container instances. Rendering only: nothing is decided here."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from controlplane.api.arguments import render_tags
 from controlplane.context import Context
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
+from homeport.arn import ArnFactory
 from homeport.protocol import ContainerReport, NetworkBinding
 from homeport.spec import ContainerSpec, Resources
 from homeport.status import ContainerStatus, HealthStatus, TaskStatus
 
-__all__ = ["failure", "instance_view", "task_view"]
+__all__ = ["TaskHost", "failure", "instance_view", "render_task", "task_view"]
 
 Document = dict[str, Any]
 
@@ -28,14 +29,30 @@ def failure(arn: str, reason: str, detail: str | None = None) -> dict[str, str]:
 # ---------------------------------------------------------------- tasks
 
 
+class TaskHost(NamedTuple):
+    """What a `Task` shows of its host. `connected`, `since`: its presence; None if nothing is known of it."""
+
+    attributes: dict[str, str]
+    connected: bool | None = None
+    since: float = 0.0
+
+
 def task_view(context: Context, task: TaskRecord, *, tags: bool) -> Document:
     """A `Task`. `tags`: show them (in Describe* only if the request includes TAGS)."""
     instance = None if task.instance_id is None else context.state.instances.get(task.instance_id)
+    presence = None if task.instance_id is None else context.state.presence.of(task.instance_id)
     attributes = {} if instance is None else instance.all_attributes
+    host = TaskHost(attributes) if presence is None else TaskHost(attributes, presence.connected, presence.since)
+    return render_task(context.arns, task, host, tags=tags)
+
+
+def render_task(arns: ArnFactory, task: TaskRecord, host: TaskHost, *, tags: bool) -> Document:
+    """A `Task` from all that it is made of."""
+    attributes = host.attributes
     return {
         "attachments": [],
         "attributes": [{"name": name, "value": attributes[name]} for name in _TASK_ATTRIBUTES if name in attributes],
-        "clusterArn": context.arns.cluster(task.cluster),
+        "clusterArn": arns.cluster(task.cluster),
         "containers": _containers(task),
         "cpu": str(_task_cpu(task)),
         "memory": str(_task_memory(task)),
@@ -50,24 +67,23 @@ def task_view(context: Context, task: TaskRecord, *, tags: bool) -> Document:
         "overrides": _overrides(task),
         "tags": render_tags(task.tags) if tags else [],
         "taskArn": task.spec.task_arn,
-        "taskDefinitionArn": context.arns.task_definition(task.spec.family, task.spec.revision),
+        "taskDefinitionArn": arns.task_definition(task.spec.family, task.spec.revision),
         "version": task.version,
-        **_placed(context, task, attributes),
+        **_placed(arns, task, host),
         **_told(task),
     }
 
 
-def _placed(context: Context, task: TaskRecord, attributes: dict[str, str]) -> Document:
+def _placed(arns: ArnFactory, task: TaskRecord, host: TaskHost) -> Document:
     """What is there once a task has a host."""
     if task.instance_id is None:
         return {}
-    view: Document = {"containerInstanceArn": context.arns.container_instance(task.cluster, task.instance_id)}
-    if zone := attributes.get(_ZONE):
+    view: Document = {"containerInstanceArn": arns.container_instance(task.cluster, task.instance_id)}
+    if zone := host.attributes.get(_ZONE):
         view["availabilityZone"] = zone
-    presence = context.state.presence.of(task.instance_id)
-    if presence is not None:
-        view["connectivity"] = "CONNECTED" if presence.connected else "DISCONNECTED"
-        view["connectivityAt"] = presence.since
+    if host.connected is not None:
+        view["connectivity"] = "CONNECTED" if host.connected else "DISCONNECTED"
+        view["connectivityAt"] = host.since
     return view
 
 
