@@ -20,6 +20,7 @@ from bench.deployments import deployments
 from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
+from bench.logs import logs
 from bench.scheduler import scheduler
 from bench.services import services
 from tests.e2e.harness import Installation, installation
@@ -61,6 +62,7 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
     "services": lambda: _with_agent(lambda homeport: services(homeport, IMAGE, ROUNDS)),
     "deployments": lambda: _with_agent(lambda homeport: deployments(homeport, IMAGE, ROUNDS)),
+    "logs": lambda: _with_agent(lambda homeport: logs(homeport, IMAGE, ROUNDS)),
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
     "api": _api,
     "journal": _journal,
