@@ -140,7 +140,7 @@ def _story(homeport: Installation, arn: str) -> str:
 
 
 def _homeport(homeport: Installation, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [Path(sys.executable).parent / "homeport", *arguments, "--data-dir", str(homeport.directory / "cp")]
+    command = [str(Path(sys.executable).parent / "homeport"), *arguments, "--data-dir", str(homeport.directory / "cp")]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
