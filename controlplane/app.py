@@ -137,7 +137,8 @@ async def _serving(
     """Serve the routes on all bound sockets."""
     application = web.Application()
     application.add_routes(routes)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE_S)
+    # Bodies are signed as they come, so that only the front door may unpack them.
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_GRACE_S, auto_decompress=False)
     await runner.setup()
     try:
         for each in bound:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import web
 
-from controlplane.api.body import read_body
+from controlplane.api.body import largest_body, read_body, unpacked
 from controlplane.api.codec import Codec, JsonCodec, QueryCodec, RequestParts, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.model import Operation, Service
@@ -80,7 +80,8 @@ _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class FrontDoor:
-    """Serves the AWS services. Hang `routes()` into an aiohttp application.
+    """Serves the AWS services. Hang `routes()` into an aiohttp application, run with `auto_decompress=False`: the
+    signature is over the body as it came.
 
     `secret_of` gives the secret of an access key, or None. `observe` is told of each request, for metrics.
     """
@@ -157,8 +158,11 @@ class FrontDoor:
 
     async def _answer(self, call: _Call) -> Document:
         self._choose_service(call)
-        call.body = await read_body(call.request)
+        max_bytes = largest_body(call.service_name)
+        call.body = await read_body(call.request, max_bytes=max_bytes)
         identity = self.authenticate(call.request, call.body)
+        encoding = call.request.headers.get("Content-Encoding", "identity")
+        call.body = unpacked(call.body, encoding, max_bytes=max_bytes)
         CALLER.set(identity.access_key_id)
         self._choose_operation(call, identity)
         document = self._decode(call)

@@ -141,7 +141,7 @@ class ApiServer:
         ensure_default_cluster(self.context)
         application = web.Application()
         application.add_routes(door.routes())
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()

@@ -147,8 +147,8 @@ def test_an_operation_that_is_not_served_is_named(ecs: Any, server: ApiServer) -
 def test_so_are_those_of_the_other_services(server: ApiServer) -> None:
     code, message = refused(server.client("ssm").get_parameter, Name="x")
     assert (code, "GetParameter" in message) == ("UnsupportedFeatureException", True)
-    code, message = refused(server.client("logs").get_log_events, logGroupName="g", logStreamName="s")
-    assert (code, "GetLogEvents" in message) == ("UnsupportedFeatureException", True)
+    code, message = refused(server.client("logs").associate_kms_key, logGroupName="g", kmsKeyId="k")
+    assert (code, "AssociateKmsKey" in message) == ("UnsupportedFeatureException", True)
     code, message = refused(server.client("sts").get_session_token)
     assert (code, "GetSessionToken" in message) == ("UnsupportedFeatureException", True)
 
@@ -364,7 +364,7 @@ def _chunk(body: bytes) -> bytes:
     ("how", "body"),
     [
         ({"Content-Encoding": "gzip"}, b"nonsense"),
-        ({"Content-Encoding": "gzip"}, gzip.compress(b"{}")),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"{}")[:-1]),
         ({"Content-Encoding": "aws-chunked"}, b"2\r\n{}\r\n0\r\n\r\n"),
     ],
 )
@@ -372,6 +372,19 @@ def test_a_body_in_another_form_is_refused(server: ApiServer, how: dict[str, str
     with server.unchanged():
         answer = server.post(f"{ECS}CreateCluster", body, headers=how)
     assert (answer.status, code_of(answer)) == (400, "SerializationException")
+
+
+def test_a_body_may_be_packed(server: ApiServer) -> None:
+    body = gzip.compress(b'{"clusterName": "packed"}')
+    answer = server.post(f"{ECS}CreateCluster", body, headers={"Content-Encoding": "gzip"})
+    assert answer.json["cluster"]["clusterName"] == "packed"
+
+
+def test_a_packed_body_is_unpacked_no_further_than_1_mib(server: ApiServer) -> None:
+    body = gzip.compress(b"{}".ljust(MAX_BODY_BYTES + 1))
+    with server.unchanged():
+        answer = server.post(f"{ECS}CreateCluster", body, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, code_of(answer)) == (413, "RequestEntityTooLargeException")
 
 
 def test_a_client_that_goes_away_leaves_nothing(server: ApiServer) -> None:

@@ -4,7 +4,7 @@ A log group is given by name or, where a `logGroupIdentifier` is taken, by name 
 """
 
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -17,8 +17,8 @@ from controlplane.logs.api import GroupMissing, LogGroup
 
 __all__ = ["find_group", "group_of", "invalid_token", "millis", "page_token", "required_group", "times", "token_key"]
 
-#: How an ARN of a log group may end, as DescribeLogGroups gives it out.
-_ANY_STREAM: Final = ":*"
+#: What a token's key is made of: numbers that every store can take, and names.
+_Part = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | str
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def find_group(context: Context, identifier: str) -> LogGroup:
         here = context.arns.log_group("")
         if not identifier.startswith(here):
             raise GroupMissing(f"{identifier} is no log group of this account and region")
-        identifier = identifier.removeprefix(here).removesuffix(_ANY_STREAM)
+        identifier = identifier.removeprefix(here)
     return context.logs.group(identifier)
 
 
@@ -87,7 +87,7 @@ def token_key(request: Document, operation: str, form: type[T]) -> T | None:
     if not token:
         return None
     try:
-        said, *key = msgspec.json.decode(decode_token(token), type=list[int | str])
+        said, *key = msgspec.json.decode(decode_token(token), type=list[_Part])
         if said != operation:
             raise invalid_token()
         return msgspec.convert(key, form)
