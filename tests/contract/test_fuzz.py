@@ -13,6 +13,7 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.services import load_handlers, load_services
 from tests.contract.definitions import FULL_CONTAINER, register
 from tests.contract.fleet import Fleet
+from tests.contract.fuzz_logs import right_logs_requests
 from tests.contract.fuzz_schedules import right_schedule_requests, send_rest
 from tests.contract.fuzz_services import right_service_requests
 from tests.contract.server import Answer, ApiServer, problems_with_answer
@@ -27,6 +28,8 @@ READING: Final = ("Describe", "List", "Get", "Discover")
 #: Where other tests register and report, these would leave nothing to try the rest on.
 LAST: Final = (
     "DeleteCluster",
+    "DeleteLogGroup",
+    "DeleteLogStream",
     "DeleteService",
     "DeleteTaskDefinitions",
     "DeleteTaskSet",
@@ -88,11 +91,13 @@ class World:
         launch = {"taskDefinition": "web:1", "overrides": {"containerOverrides": [override]}}
         tagged = {"resourceArn": task}
         of_services, names = right_service_requests(server, ecs)
-        self.names += names
+        of_logs, tokens = right_logs_requests(server)
+        self.names += [*names, *tokens]
         #: Operation, if need be with its service before it -> a request that is served.
         self.right: dict[str, dict[str, Any]] = {
             **of_services,
             **right_schedule_requests(server),
+            **of_logs,
             "CreateCluster": {"clusterName": "other"},
             "UpdateCluster": {"cluster": "default"},
             "UpdateClusterSettings": {"cluster": "default", "settings": []},
@@ -218,9 +223,9 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
     )
     @given(world.requests(example, shape))
     def check(request: dict[str, Any]) -> None:
-        before = server.context.state.revision
+        before = _standing(server)
         answer = send(request)
-        changed = server.context.state.revision != before
+        changed = _standing(server) != before
         if answer.status == 200:
             assert problems_with_answer(model, answer.body) == []
             assert not (changed and operation.startswith(READING)), "looking changed something"
@@ -231,6 +236,11 @@ def _fuzz(server: ApiServer, world: World, service: Service, operation: str) -> 
             assert not changed, "a refusal changed something"
 
     check()
+
+
+def _standing(server: ApiServer) -> tuple[Any, ...]:
+    """What a change moves."""
+    return server.context.state.revision, server.context.logs.groups()
 
 
 @pytest.mark.parametrize("family", ["web", "w" * 255])
