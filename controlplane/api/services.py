@@ -43,6 +43,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.homeport_services",
     "controlplane.api.in_passing",
     "controlplane.api.logs.events",
+    "controlplane.api.logs.filtering",
     "controlplane.api.logs.groups",
     "controlplane.api.logs.retention",
     "controlplane.api.logs.streams",

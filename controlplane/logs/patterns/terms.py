@@ -49,7 +49,7 @@ def _parsed(text: str) -> list[tuple[str, Token]]:
     return [(str(sign or ""), token) for sign, token in (term.children for term in terms)]
 
 
-def _explain_character(text: str, at: int) -> str:
+def _explain_character(text: str, at: Any) -> str:
     if text[at] == '"':
         return f"the quotation mark at position {at + 1} is never closed"
     if text[at] == "%":
