@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from controlplane.api import pagination
-from controlplane.api.ecs.lookup import find_cluster, local_path
-from controlplane.api.errors import InvalidParameterException, ServiceNotFoundException
+from controlplane.api.ecs.lookup import find_cluster
+from controlplane.api.errors import InvalidParameterException
+from controlplane.api.homeport_lookup import find_service_anywhere
 from controlplane.api.homeport_service import MAX_PAGE, SERVICE, Paged, Request, parse
 from controlplane.api.homeport_service_views import deployment_view, event_view, service_view, tasks_view
 from controlplane.api.homeport_views import story_line_view, task_view
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
-from controlplane.state.service_records import DeploymentRecord, ServiceRecord
+from controlplane.state.service_records import DeploymentRecord
 from homeport.ids import TaskId
 from homeport.status import TaskStatus
 
@@ -67,7 +68,7 @@ def find_services(context: Context, document: Document) -> Document:
 async def describe_service(context: Context, document: Document) -> Document:
     """Answer with a service, its tasks that aren't over (the latest MAX_PAGE), and its events, oldest first."""
     request = parse(document, _DescribeService)
-    service = _named(context, request.service, request.cluster)
+    service = find_service_anywhere(context, request.service, request.cluster)
     tasks = [
         task
         for task in context.state.tasks.where("service", (service.cluster, service.group))
@@ -95,7 +96,7 @@ def describe_deployments(context: Context, document: Document) -> Document:
         raise InvalidParameterException(
             f"maxResults must be between 1 and {_MAX_DEPLOYMENTS}, but was {request.max_results}."
         )
-    service = _named(context, request.service, request.cluster)
+    service = find_service_anywhere(context, request.service, request.cluster)
     deployments: Iterable[DeploymentRecord] = context.state.deployments.where("service", service.id)
     if request.deployment is not None:
         deployments = [each for each in deployments if each.id == request.deployment]
@@ -109,31 +110,3 @@ def describe_deployments(context: Context, document: Document) -> Document:
         ],
         "events": [event_view(event) for event in context.state.events.where("service", service.id)],
     }
-
-
-def _named(context: Context, reference: str, cluster: str | None) -> ServiceRecord:
-    """Return the one service that a name, `CLUSTER/NAME` or ARN means; without a cluster one of any.
-
-    Raises ClusterNotFoundException, ServiceNotFoundException, and InvalidParameterException if it could be several.
-    """
-    state = context.state
-    path = local_path(context, reference, "service") if reference.startswith("arn:") else reference
-    if path is None:
-        raise ServiceNotFoundException(f"There is no service {reference:.300} in this account and region.")
-    named_cluster, _, name = path.rpartition("/")
-    where = find_cluster(context, cluster).name if cluster is not None else named_cluster
-    if where:
-        found = [] if named_cluster not in (where, "") else [state.services.get(f"{where}/{name}")]
-    else:
-        found = [state.services.get(f"{each.name}/{name}") for each in state.clusters]
-    services = [service for service in found if service is not None]
-    if len(services) > 1:
-        # A deleted one isn't meant where there is another.
-        services = [service for service in services if service.status != "INACTIVE"] or services
-    if not services:
-        place = f" in the cluster {where}" if where else ""
-        raise ServiceNotFoundException(f"There is no service {name:.300}{place}.")
-    if len(services) > 1:
-        some = ", ".join(service.key for service in services[:5])
-        raise InvalidParameterException(f"'{reference:.300}' could mean several services: {some}. Name the cluster.")
-    return services[0]

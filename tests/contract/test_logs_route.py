@@ -81,7 +81,10 @@ async def test_a_log_is_streamed_line_by_line_to_its_end() -> None:
         served.log.put("one", "two ü")
         served.log.put(end=True)
         found = await served.read(task=TASK[:6], tail="5", since="12.5")
-        assert found == [{"at": 1.5, "stream": "stdout", "text": text} for text in ("one", "two ü")]
+        assert found == [
+            {"at": 1.5, "stream": "stdout", "text": text, "task": TASK, "container": "main"}
+            for text in ("one", "two ü")
+        ]
         assert served.log.asked == [(TASK, "main", False, 5, 12.5)]
         await eventually(lambda: served.log.open == 0)
 
