@@ -113,6 +113,14 @@ class ArnFactory(NamedTuple):
         """EventBridge's `event-bus/NAME`."""
         return f"arn:aws:events:{self.region}:{self.account}:event-bus/{name}"
 
+    def connection(self, name: str, connection_id: str) -> str:
+        """EventBridge's `connection/NAME/UUID`."""
+        return f"arn:aws:events:{self.region}:{self.account}:connection/{name}/{connection_id}"
+
+    def api_destination(self, name: str, destination_id: str) -> str:
+        """EventBridge's `api-destination/NAME/UUID`."""
+        return f"arn:aws:events:{self.region}:{self.account}:api-destination/{name}/{destination_id}"
+
     def log_group(self, name: str) -> str:
         """CloudWatch Logs' `log-group:NAME`, without the `:*` that DescribeLogGroups hangs on it."""
         return f"arn:aws:logs:{self.region}:{self.account}:log-group:{name}"

@@ -5,7 +5,7 @@ occurrence is accounted for once: by a run, or by a record that says why there i
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Final
@@ -17,7 +17,7 @@ from controlplane.schedules.policy import MissedPolicy, OverlapPolicy, TargetPol
 from controlplane.schedules.timetable import due_times, fires_at
 from controlplane.state.schedule_records import RunOutcome, ScheduleRecord, ScheduleRunRecord, TriggerRecord
 
-__all__ = ["PRECISION_S", "Decision", "Snapshot", "after_attempt", "decide"]
+__all__ = ["PRECISION_S", "Decision", "Occasion", "Snapshot", "after_attempt", "decide"]
 
 #: How late an occurrence may be and still be on time.
 PRECISION_S: Final = 60.0
@@ -39,6 +39,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     live: Mapping[str, tuple[str, ...]] = {}
 
 
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a rule matches, at one of its targets. `input`: given in place of the target's own Input."""
+
+    target_id: str
+    #: The event's time, in epoch seconds, and its id.
+    at: float
+    id: str
+    input: str = ""
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What to do, in this order; and when to look again, even if nothing changes (epoch seconds)."""
 
@@ -57,9 +67,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: frozenset[str] = frozenset()
 
 
-def decide(snapshot: Snapshot, now: float) -> Decision:
-    """Return what to do about a schedule or rule at `now` (epoch seconds)."""
-    return _Draft(snapshot, now).decision()
+def decide(snapshot: Snapshot, now: float, *, occasions: Iterable[Occasion] = ()) -> Decision:
+    """Return what to do about a schedule or rule at `now` (epoch seconds). `occasions`: events that it just matched."""
+    return _Draft(snapshot, now).decision(occasions)
 
 
 class _Draft:
@@ -80,9 +90,11 @@ class _Draft:
         self.waits_for: set[str] = set()
         self.moments: list[float] = []
 
-    def decision(self) -> Decision:
+    def decision(self, occasions: Iterable[Occasion]) -> Decision:
         if self.trigger.state == "ENABLED":
             self._take_occurrences()
+        for occasion in occasions:
+            self._begin(occasion.target_id, self.targets[occasion.target_id], occasion.at, occasion)
         for run in self.pending:
             self._go_on(run)
         running = {target: tasks for target, tasks in self.live.items() if tasks}
@@ -142,18 +154,18 @@ class _Draft:
             self.put.append(replace(run, count=len(rest), last_due_at=rest[-1]))
         return chosen
 
-    def _begin(self, target_id: str, policy: TargetPolicy, due: float) -> None:
+    def _begin(self, target_id: str, policy: TargetPolicy, due: float, occasion: Occasion | None = None) -> None:
         """Begin a run, or skip it by the overlap policy."""
         earlier = [run for run in [*self.pending, *self.start] if run.target_id == target_id]
         if policy.overlap is OverlapPolicy.SKIP and (earlier or self.live.get(target_id)):
             tasks = self.live.get(target_id, ())
             what = f"{len(tasks)} of its tasks" if tasks else "an earlier occurrence"
             text = f"{what} had not ended yet, and {OverlapPolicy.SKIP} is the overlap policy"
-            self.put.append(self._new_run(target_id, due, policy, RunOutcome.SKIPPED, reason=text))
+            self.put.append(_made_for(occasion, self._new_run(target_id, due, policy, RunOutcome.SKIPPED, reason=text)))
             return
         if policy.overlap is OverlapPolicy.REPLACE:
             self._give_up_earlier(target_id, due)
-        run = self._new_run(target_id, due, policy, RunOutcome.PENDING)
+        run = _made_for(occasion, self._new_run(target_id, due, policy, RunOutcome.PENDING))
         self.pending.append(replace(run, begun_at=self.now, retry_at=self.now))
 
     def _give_up_earlier(self, target_id: str, due: float) -> None:
@@ -252,6 +264,10 @@ def _missed_reason(policy: TargetPolicy, chosen: list[float], *, others: bool) -
     if chosen or others:
         return f"{down}; a later one runs for all"
     return f"{down}, and it is more than {policy.max_age_s:.0f} seconds ago (MaximumEventAgeInSeconds)"
+
+
+def _made_for(occasion: Occasion | None, run: ScheduleRunRecord) -> ScheduleRunRecord:
+    return run if occasion is None else replace(run, id=occasion.id, input=occasion.input)
 
 
 def _run_id(trigger: TriggerRecord, target_id: str, due: float) -> str:

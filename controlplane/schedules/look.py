@@ -42,7 +42,9 @@ def look_at(state: State, trigger: TriggerRecord) -> Snapshot:
     tags = inherited_tags(state, trigger)
     return Snapshot(
         trigger=trigger,
-        targets={target.get("Id", ""): policy_of(target, tags) for target in trigger.targets},
+        targets={
+            target.get("Id", ""): policy_of(target, tags) for target in trigger.targets if "EcsParameters" in target
+        },
         pending=tuple(state.schedule_runs.where("pending", trigger.trigger)),
         live={
             target_id: tuple(task.id for task_id in task_ids if (task := _live_task(state, task_id)) is not None)

@@ -88,6 +88,7 @@ def run_task_request(
     text = target.get("Input") or ""
     if run is not None:
         request["count"] = parameters.get("TaskCount", 1) - len(run.tasks)
+        text = run.input or text
         if isinstance(trigger, ScheduleRecord):
             text = _filled_in(text, arns.schedule(trigger.group, trigger.name), run)
     tags = [{"key": key, "value": value} for key, value in tags_of_target(target).items()]

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
 from controlplane.state.records import (
     ActivationRecord,
     ClusterRecord,
@@ -51,5 +52,8 @@ RECORD_KINDS: Final[dict[str, type[Record]]] = {
         ScheduleGroupRecord,
         RuleRecord,
         ScheduleRunRecord,
+        ConnectionRecord,
+        ApiDestinationRecord,
+        DeliveryRecord,
     )
 }

@@ -2,8 +2,8 @@
 
     ScheduleRecord       a schedule of EventBridge Scheduler: a timetable and one target
     ScheduleGroupRecord  a named group of them, with tags; `default` is there without a record
-    RuleRecord           a scheduled rule of EventBridge: a timetable and up to five targets
-    ScheduleRunRecord    one occurrence at one target: when it was due, what became of it, which tasks it started
+    RuleRecord           a rule of EventBridge: a timetable or a pattern of events, and up to five targets
+    ScheduleRunRecord    one occurrence (a due time or an event) at one target: what became of it, and its tasks
 
 A run is put in the transaction that starts its tasks and moves the trigger's `next_at` on: so that an occurrence is
 handled once, whenever the process dies.
@@ -107,9 +107,12 @@ class ScheduleGroupRecord(Record, frozen=True):
 
 
 class RuleRecord(TriggerRecord, frozen=True):
-    """A rule of the default event bus that has a schedule expression."""
+    """A rule of the default event bus: it has an event pattern, a timetable (else its expression is ""), or both."""
 
     kind: ClassVar[str] = "rule"
+
+    #: JSON, as given.
+    pattern: str = ""
 
     role_arn: str = ""
     tags: Tags = {}
@@ -146,10 +149,12 @@ class ScheduleRunRecord(Record, frozen=True):
     number: int
     due_at: float
     outcome: RunOutcome
-    #: UUID that Input's `<aws.scheduler.execution-id>` stands for.
+    #: UUID that Input's `<aws.scheduler.execution-id>` stands for; or the id of the event that it is for.
     id: str = ""
     #: Of a rule's target; "" of a schedule.
     target_id: str = ""
+    #: What the target is given in place of its own Input: made of the event that the run is for.
+    input: str = ""
     #: When it was first tried.
     begun_at: float | None = None
     attempts: int = 0

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, cast
 
 from controlplane.events.noting import note_events
+from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
 from controlplane.state.hostlog import HostLog
 from controlplane.state.load import LoadBook
 from controlplane.state.presence import PresenceBook
@@ -161,6 +162,9 @@ class State:
             ),
             ("trigger", "pending", "expiring"),
         )
+        self.connections: Table[ConnectionRecord] = Table()
+        self.api_destinations: Table[ApiDestinationRecord] = Table()
+        self.event_deliveries: Table[DeliveryRecord] = Table()
         self.host_log = HostLog()
         self.load = LoadBook(self.host_log)
         self._sharing = Sharing()
@@ -184,6 +188,9 @@ class State:
             ScheduleGroupRecord.kind: self.schedule_groups,
             RuleRecord.kind: self.rules,
             ScheduleRunRecord.kind: self.schedule_runs,
+            ConnectionRecord.kind: self.connections,
+            ApiDestinationRecord.kind: self.api_destinations,
+            DeliveryRecord.kind: self.event_deliveries,
         }
         #: How many watchers were cut off since this process started.
         self.watch_overflows = 0

@@ -25,6 +25,9 @@ LATER_KINDS = {"service", "service-revision", "deployment", "service-event", "ta
     "schedule-group",
     "rule",
     "schedule-run",
+    "connection",
+    "api-destination",
+    "event-delivery",
 }
 LIVE = TaskId("0123456789abcdef" * 2)
 ARCHIVED = TaskId("f" * 32)

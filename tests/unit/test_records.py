@@ -147,6 +147,13 @@ REQUIRED = types.MappingProxyType(
         "schedule-group": {"name", "created_at"},
         "rule": {"name", "created_at", "timetable"},
         "schedule-run": {"trigger", "number", "due_at", "outcome"},
+        "connection": {
+            *("name", "id", "created_at", "modified_at", "authorized_at", "authorization", "user", "secret"),
+        },
+        "api-destination": {
+            *("name", "id", "created_at", "modified_at", "connection", "connection_id", "endpoint", "method"),
+        },
+        "event-delivery": {"rule", "target_id", "cursor"},
         "cluster": {"name", "created_at"},
         "family": {"name", "last_revision"},
         "task-definition": {"family", "revision", "document", "registered_at", "registered_by"},

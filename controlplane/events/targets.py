@@ -1,0 +1,99 @@
+"""The kinds of targets that matched events go to, told by their ARNs; and where a target begins in the stream."""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from msgspec.structs import replace
+
+from controlplane.context import Context
+from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
+from controlplane.state.schedule_records import RuleRecord
+from controlplane.state.state import State, Transaction
+
+__all__ = [
+    "TargetKind",
+    "begin",
+    "connection_of",
+    "delivery_of",
+    "destination_of",
+    "forget",
+    "kind_of",
+    "log_group_of",
+    "target_of",
+]
+
+
+class TargetKind(Enum):
+    """What a target is."""
+
+    ECS = "ecs"
+    HTTP = "http"
+    LOGS = "logs"
+
+
+def kind_of(arn: str) -> TargetKind | None:
+    """Return what an ARN, of whatever account, names; None if it is no target that Homeport knows."""
+    service, _, resource = ":".join(arn.split(":")[2:]).partition(":")
+    if service == "ecs" and ":cluster/" in resource:
+        return TargetKind.ECS
+    if service == "events" and ":api-destination/" in resource:
+        return TargetKind.HTTP
+    if service == "logs" and ":log-group:" in resource:
+        return TargetKind.LOGS
+    return None
+
+
+def log_group_of(arn: str) -> str:
+    """Return the name of the log group that a target's ARN means, with or without `:*`."""
+    return arn.partition(":log-group:")[2].removesuffix(":*")
+
+
+def target_of(rule: RuleRecord, target_id: str) -> Mapping[str, Any] | None:
+    """Return a rule's target."""
+    return next((target for target in rule.targets if target["Id"] == target_id), None)
+
+
+def delivery_of(state: State, rule: str, target_id: str) -> DeliveryRecord | None:
+    """Return how far a target has got."""
+    return state.event_deliveries.get(f"{rule}/{target_id}")
+
+
+def destination_of(state: State, arn: str) -> ApiDestinationRecord | None:
+    """Return the API destination of an ARN, if it is still the same one."""
+    name, _, its_id = arn.partition(":api-destination/")[2].partition("/")
+    found = state.api_destinations.get(name)
+    return found if found is not None and found.id == its_id else None
+
+
+def connection_of(state: State, destination: ApiDestinationRecord) -> ConnectionRecord | None:
+    """Return a destination's connection, if it is still there."""
+    found = state.connections.get(destination.connection)
+    return found if found is not None and found.id == destination.connection_id else None
+
+
+def begin(
+    context: Context, transaction: Transaction, rule: RuleRecord, target_ids: Iterable[str], *, anew: bool = False
+) -> None:
+    """Have matched events brought to targets, from now on; those that are under way go on where they are.
+
+    `anew`: these too begin now, since their rule was disabled. Retries begin again, and what was disabled is enabled.
+    """
+    for target_id in target_ids:
+        known = delivery_of(context.state, rule.name, target_id)
+        now_at = context.state.journal.last_event
+        if known is None:
+            record = DeliveryRecord(rule=rule.name, target_id=target_id, cursor=now_at)
+        else:
+            cursor = now_at if anew or known.disabled else known.cursor
+            fresh = replace(known, cursor=cursor, event_at=None, attempts=0, retry_at=None, problem="", disabled="")
+            record = replace(fresh, generation=known.generation + 1)
+        transaction.put(record)
+
+
+def forget(state: State, transaction: Transaction, rule: str, target_ids: Iterable[str]) -> None:
+    """Drop what is kept of targets that are removed."""
+    for target_id in target_ids:
+        record = delivery_of(state, rule, target_id)
+        if record is not None:
+            transaction.delete(record)
