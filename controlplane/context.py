@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 from controlplane.logs.api import LogStore
+from controlplane.logs.insights.queries import Queries
 from controlplane.scheduling.standing import StandingRankings
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
@@ -36,4 +37,6 @@ class Context:
     logs: LogStore
     #: Containers whose definition names no log driver have their output shipped, too.
     collect_logs: bool = True
+    #: Of Logs Insights; `run_queries` runs them.
+    queries: Queries = field(default_factory=Queries)
     rankings: StandingRankings = field(default_factory=StandingRankings)

@@ -45,6 +45,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.logs.events",
     "controlplane.api.logs.filtering",
     "controlplane.api.logs.groups",
+    "controlplane.api.logs.queries",
     "controlplane.api.logs.retention",
     "controlplane.api.logs.streams",
     "controlplane.api.logs.tags",

@@ -29,6 +29,7 @@ from botocore.validate import ParamValidator
 from controlplane.api.ecs.clusters import ensure_default_cluster
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context, Endpoints
+from controlplane.logs.insights.queries import run_queries
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
 from homeport.clock import SystemClock
@@ -122,6 +123,7 @@ class ApiServer:
 
     def __post_init__(self) -> None:
         self._runner: web.AppRunner | None = None
+        self._queries: asyncio.Task[None] | None = None
         self._clients: list[Any] = []
         self.context = Context(
             state=State(self.journal),
@@ -147,8 +149,15 @@ class ApiServer:
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
+        context = self.context
+        self._queries = asyncio.get_running_loop().create_task(
+            run_queries(context.queries, context.logs, context.clock)
+        )
 
     async def stop(self) -> None:
+        if self._queries is not None:
+            self._queries.cancel()
+            await asyncio.wait([self._queries])
         if self._runner is not None:
             await self._runner.cleanup()
 

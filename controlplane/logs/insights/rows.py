@@ -1,0 +1,123 @@
+"""Rows, the fields of an event, and pointers to events. Pure."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from controlplane.logs.api import StoredEvent
+from controlplane.logs.insights.values import shown
+
+__all__ = ["MAX_FIELDS", "Pointer", "Row", "all_fields", "find", "json_of"]
+
+#: How many fields of an event are discovered, as in CloudWatch.
+MAX_FIELDS: Final = 200
+#: How deep fields are looked for in a JSON event.
+_MAX_DEPTH: Final = 32
+
+
+class Pointer(msgspec.Struct, frozen=True, array_like=True):
+    """Which event a `@ptr` means."""
+
+    group: str
+    stream: str
+    at: int
+    number: int
+
+    def encode(self) -> str:
+        """Return the opaque text."""
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> "Pointer":
+        """Read such a text. Raises ValueError if it isn't one."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            return msgspec.json.decode(raw, type=cls)
+        except (binascii.Error, msgspec.MsgspecError, UnicodeError) as err:
+            raise ValueError("not a pointer") from err
+
+
+class Row:
+    """One row on its way: of an event, or what `stats` made. `values`: what commands have added."""
+
+    __slots__ = ("_json", "event", "group", "key", "stream", "values")
+
+    def __init__(self, group: str, stream: str, event: StoredEvent | None, values: dict[str, Any]) -> None:
+        self.group = group
+        self.stream = stream
+        self.event = event
+        self.values = values
+        #: What it is sorted by.
+        self.key: tuple[Any, ...] = ()
+        self._json: Any = self
+
+    def document(self) -> Any:
+        """Return the event's message as JSON; None if it isn't a JSON object."""
+        if self._json is self:
+            self._json = None if self.event is None else json_of(self.event.text)
+        return self._json
+
+    def pointer(self) -> str | None:
+        """Return the `@ptr`."""
+        event = self.event
+        return None if event is None else Pointer(self.group, self.stream, event.at, event.number).encode()
+
+    def size(self) -> int:
+        """Return about how many bytes of memory it takes."""
+        size = 400 if self.event is None else 600 + len(self.event.text)
+        for value in self.values.values():
+            size += 100 + (len(value) if isinstance(value, str) else 0)
+        return size
+
+
+def json_of(text: str) -> Any:
+    """Return the JSON object that a message is; None if it is none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def find(document: Any, path: tuple[str, ...]) -> Any:
+    """Return what is at a path: keys, and numbers for members of lists. Keys may have dots themselves."""
+    for position, part in enumerate(path):
+        if isinstance(document, dict):
+            if part in document:
+                document = document[part]
+                continue
+            for end in range(position + 2, len(path) + 1):
+                key = ".".join(path[position:end])
+                if key in document:
+                    return find(document[key], path[end:])
+            return None
+        if not isinstance(document, list) or not part.isdecimal() or int(part) >= len(document):
+            return None
+        document = document[int(part)]
+    return document
+
+
+def all_fields(text: str) -> dict[str, str]:
+    """Return the fields found in a message, by name: the first 200 of a JSON object's leaves."""
+    found: dict[str, str] = {}
+    for name, value in _leaves("", json_of(text), 0):
+        if len(found) == MAX_FIELDS:
+            break
+        found[name] = shown(value)
+    return found
+
+
+def _leaves(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    prefix = f"{name}." if name else ""
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        for key, member in value.items():
+            yield from _leaves(f"{prefix}{key}", member, depth + 1)
+    elif isinstance(value, list) and depth < _MAX_DEPTH:
+        for index, member in enumerate(value):
+            yield from _leaves(f"{prefix}{index}", member, depth + 1)
+    elif value is not None:
+        yield name, value
