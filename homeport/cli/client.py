@@ -38,6 +38,8 @@ TARGET_PREFIX: Final = "Homeport_20261101"
 
 _CONNECT_TIMEOUT_S: Final = 5
 _READ_TIMEOUT_S: Final = 30
+#: A stream that is followed has an empty line every 15 seconds.
+_SILENCE_S: Final = 60
 #: For what the control plane has to make first.
 _LONG_TIMEOUT_S: Final = 300
 _PIECE_BYTES: Final = 1 << 16
@@ -96,10 +98,19 @@ class Client:
         document: dict[str, Any] = self._json(response)
         return document
 
-    def lines(self, path: str, query: dict[str, str], *, follow: bool = False) -> Generator[dict[str, Any], None, None]:
-        """GET a stream of JSON lines and yield each as it comes; `follow` waits for the next without a limit."""
+    def lines(
+        self, path: str, query: dict[str, str], *, follow: bool = False, document: dict[str, Any] | None = None
+    ) -> Generator[dict[str, Any], None, None]:
+        """GET a stream of JSON lines and yield each as it comes; with `document` POST it.
+
+        `follow` waits for the next line as long as it takes, but notices when the control plane is no longer there.
+        """
         response = self._send(
-            "GET", f"{path}?{urlencode(query)}", stream=True, timeout_s=None if follow else _READ_TIMEOUT_S
+            "GET" if document is None else "POST",
+            f"{path}?{urlencode(query)}",
+            body=b"" if document is None else json.dumps(document).encode(),
+            stream=True,
+            timeout_s=_SILENCE_S if follow else _READ_TIMEOUT_S,
         )
         if response.status_code != 200:
             self._json(response)
@@ -231,6 +242,7 @@ class Client:
                 f"The control plane at {self.connection.endpoint_url} refuses the access key "
                 f"from {self.connection.source}: {message}",
                 hint="Take its present key with `homeport login --data-dir DIR`.",
+                code=code,
             )
         if code in _NOT_FOUND_CODES or "not found" in message:
             return NotFound(message, code=code)

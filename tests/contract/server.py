@@ -27,6 +27,7 @@ from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from controlplane.api.ecs.clusters import ensure_default_cluster
+from controlplane.api.logs_route import logs_routes
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context, Endpoints
 from controlplane.logs.insights.queries import run_queries
@@ -34,6 +35,7 @@ from controlplane.state.state import State
 from homeport.arn import ArnFactory
 from homeport.clock import SystemClock
 from tests.fakes.clock import MovableClock
+from tests.fakes.host_logs import HostLogs
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.log_store import MemoryLogStore
 
@@ -119,6 +121,8 @@ class ApiServer:
     clock: MovableClock = field(default_factory=MovableClock)
     #: (service, operation, code, seconds) of each answered request.
     observed: list[tuple[str, str, str, float]] = field(default_factory=list)
+    #: What the Engines of hosts have of containers' logs.
+    host_logs: HostLogs = field(default_factory=HostLogs)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -143,6 +147,7 @@ class ApiServer:
         ensure_default_cluster(self.context)
         application = web.Application()
         application.add_routes(door.routes())
+        application.add_routes(logs_routes(self.context, door, self.host_logs.read))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

@@ -383,8 +383,8 @@ def test_a_story_outlives_its_task(homeport: Homeport, ecs: Any, fleet: Fleet, s
     assert document["task"]["archived"] is True
     assert document["lines"]
     gone = homeport("logs", task_id, code=3).stderr
-    assert "The log of task" in gone
-    assert "homeport story" in gone
+    assert "The log can't be read: " in gone
+    assert f"What is known: homeport story {task_id}" in gone
 
 
 def test_a_beginning_that_means_several_tasks_is_refused_with_their_ids(

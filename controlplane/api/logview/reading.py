@@ -114,13 +114,17 @@ class Reading:
     async def _straight(self, feed: HostFeed, put: Put) -> None:
         """Read the only log in one go, as the Engine has it."""
         wanted, since = self._wanted, self._wanted.span.since
-        await self._put_standing(put, {})
         if wanted.follow:
             pages = feed.live(tail=wanted.tail, since=since)
         else:
             pages = feed.forwards(wanted.span, tail=wanted.tail)
+        first = True
         async with aclosing(pages):
             async for lines in pages:
+                if first:
+                    # Not before: a log that can't be read at all has no place to go on from.
+                    await self._put_standing(put, {feed: Span(after=_before((lines[0].at, 0)))})
+                    first = False
                 await put(wanted.sieve.sift(lines))
 
     async def _history(self, feeds: Sequence[Feed], put: Put) -> None:
