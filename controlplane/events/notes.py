@@ -9,7 +9,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["CustomFacts", "EventKind", "Facts", "InstanceFacts", "Note", "ServiceFacts", "StoredEvent", "TaskFacts"]
+from homeport.spec import Resources
+
+__all__ = [
+    "CustomFacts",
+    "EventKind",
+    "Facts",
+    "InstanceFacts",
+    "Note",
+    "ServiceEvent",
+    "ServiceFacts",
+    "StoredEvent",
+    "TaskFacts",
+]
 
 
 class EventKind(StrEnum):
@@ -20,6 +32,30 @@ class EventKind(StrEnum):
     DEPLOYMENT = "deployment"
     SERVICE = "service"
     CUSTOM = "custom"
+
+
+class ServiceEvent(StrEnum):
+    """`eventName` of what happens to a service: ECS's names, and those of what only Homeport tells."""
+
+    STEADY_STATE = "SERVICE_STEADY_STATE"
+    TASK_SET_STEADY_STATE = "TASKSET_STEADY_STATE"
+    CAPACITY_PROVIDER_STEADY_STATE = "CAPACITY_PROVIDER_STEADY_STATE"
+    DESIRED_COUNT_UPDATED = "SERVICE_DESIRED_COUNT_UPDATED"
+    TASKS_STOPPED = "TASKS_STOPPED"
+    DEPLOYMENT_IN_PROGRESS = "SERVICE_DEPLOYMENT_IN_PROGRESS"
+    DEPLOYMENT_COMPLETED = "SERVICE_DEPLOYMENT_COMPLETED"
+    DEPLOYMENT_FAILED = "SERVICE_DEPLOYMENT_FAILED"
+    TASK_START_IMPAIRED = "SERVICE_TASK_START_IMPAIRED"
+    TASK_PLACEMENT_FAILURE = "SERVICE_TASK_PLACEMENT_FAILURE"
+    TASK_CONFIGURATION_FAILURE = "SERVICE_TASK_CONFIGURATION_FAILURE"
+    HEALTH_UNKNOWN = "SERVICE_HEALTH_UNKNOWN"
+    # Homeport's own:
+    TASKS_STARTED = "TASKS_STARTED"
+    TASK_UNHEALTHY = "TASK_UNHEALTHY"
+    DEPLOYMENT_STUCK = "SERVICE_DEPLOYMENT_STUCK"
+    DEPLOYMENT_NOT_PROGRESSING = "SERVICE_DEPLOYMENT_NOT_PROGRESSING"
+    HOOK_WAITING = "SERVICE_DEPLOYMENT_HOOK_WAITING"
+    DELETED = "SERVICE_DELETED"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -38,25 +74,22 @@ class TaskFacts(Facts, frozen=True):
 
 
 class InstanceFacts(Facts, frozen=True):
-    """What a host's tasks held of it."""
+    """What a host's record doesn't have: whether it was connected, and what it had left."""
 
-    cpu_units: int = 0
-    memory_mib: int = 0
-    gpus: int = 0
-    #: `tcp:80`, ...
-    ports: tuple[str, ...] = ()
+    connected: bool
+    remaining: Resources
     free_gpu_ids: tuple[str, ...] = ()
-    pending: int = 0
-    running: int = 0
 
 
 class ServiceFacts(Facts, frozen=True):
-    """What an event of a service names: ids, and ECS's reason for machines."""
+    """What happened to a service or its deployment. Ids, not ARNs; members without a value aren't shown."""
 
-    event: str
+    event: ServiceEvent
     #: The service's key, CLUSTER/NAME.
     service: str
+    #: ECS's reason, or what is said to people.
     reason: str = ""
+    deployment: str = ""
     desired_count: int | None = None
     capacity_providers: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
@@ -76,7 +109,7 @@ class CustomFacts(Facts, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
-    """One event of a commit. `change`: the place in `Commit.changes` of the record it is about; None for none."""
+    """One event of a commit. `change`: the place in `Commit.changes` of the record that is kept with it."""
 
     kind: EventKind
     facts: Facts
@@ -89,7 +122,7 @@ class StoredEvent(NamedTuple):
     number: int
     at: float
     kind: str
-    #: The record's JSON; empty if it has none.
+    #: The record's JSON; empty if none is kept.
     record: bytes
     #: The JSON of the Facts that belong to the kind.
     facts: bytes

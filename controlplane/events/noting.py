@@ -1,13 +1,16 @@
-"""Which changes are events: asked of every commit, so it costs little. Purely reading, and nothing is rendered here.
+"""Which changes are events: asked of every commit, so it costs little. Only reads, and renders nothing.
 
 A task's change is an event when something of it can be seen to differ; its `version` tells at once when nothing can.
+What a service's reconciler says is an event of the transaction it says it in (`controlplane.services.events`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from controlplane.events.notes import EventKind, Facts, Note, TaskFacts
-from controlplane.state.records import Record, TaskRecord
+from controlplane.events.notes import EventKind, InstanceFacts, Note, ServiceEvent, ServiceFacts, TaskFacts
+from controlplane.state.records import InstanceRecord, Record, TaskRecord
+from controlplane.state.remaining import free_gpus, remaining
+from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceRecord
 from homeport.protocol import ContainerReport
 
 if TYPE_CHECKING:
@@ -16,29 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHITECTURE", "ZONE", "note_events"]
 
+#: The attributes of its host that a task shows as its own.
 ARCHITECTURE: Final = "ecs.cpu-architecture"
 ZONE: Final = "ecs.availability-zone"
 
+_Noter = Callable[["State", Record | None, Record, int], Iterable[Note]]
+_ROLLOUTS: Final = {
+    RolloutState.IN_PROGRESS: ServiceEvent.DEPLOYMENT_IN_PROGRESS,
+    RolloutState.COMPLETED: ServiceEvent.DEPLOYMENT_COMPLETED,
+    RolloutState.FAILED: ServiceEvent.DEPLOYMENT_FAILED,
+}
 
-def note_events(state: "State", changes: "Sequence[Change]") -> tuple[Note, ...]:
+
+def note_events(state: "State", changes: "Sequence[Change]") -> list[Note]:
     """Return the events that a commit's changes make, in their order. The state is as the commit leaves it."""
-    notes = []
+    notes: list[Note] = []
     for position, change in enumerate(changes):
         noter = _NOTERS.get(change.kind)
         if noter is not None and change.new is not None:
-            notes += [Note(kind, facts, position) for kind, facts in noter(state, change.old, change.new)]
-    return tuple(notes)
+            notes += noter(state, change.old, change.new, position)
+    return notes
 
 
-_Found = Sequence[tuple[EventKind, Facts]]
-_NOTHING: Final[_Found] = ()
-
-
-def _task(state: "State", old: Record | None, new: Record) -> _Found:
+def _task(state: "State", old: Record | None, new: Record, position: int) -> Iterable[Note]:
     assert isinstance(new, TaskRecord)
     if isinstance(old, TaskRecord) and (old.version == new.version or _seen(old) == _seen(new)):
-        return _NOTHING
-    return ((EventKind.TASK, _host_of(state, new)),)
+        return ()
+    return (Note(EventKind.TASK, _host_of(state, new), position),)
 
 
 def _seen(task: TaskRecord) -> tuple[object, ...]:
@@ -56,14 +63,7 @@ def _seen(task: TaskRecord) -> tuple[object, ...]:
 
 
 def _container_seen(report: ContainerReport) -> tuple[object, ...]:
-    return (
-        report.status.ecs_name,
-        report.health,
-        report.exit_code,
-        report.reason,
-        report.runtime_id,
-        report.bindings,
-    )
+    return report.status.ecs_name, report.health, report.exit_code, report.reason, report.runtime_id, report.bindings
 
 
 def _host_of(state: "State", task: TaskRecord) -> TaskFacts:
@@ -75,9 +75,50 @@ def _host_of(state: "State", task: TaskRecord) -> TaskFacts:
     return TaskFacts(
         zone=own.get(ZONE) or agents.get(ZONE, ""),
         architecture=own.get(ARCHITECTURE) or agents.get(ARCHITECTURE, ""),
-        connected=None if presence is None else presence.connected and task.lost_at is None,
+        connected=None if presence is None else presence.connected,
         since=0.0 if presence is None else presence.since,
     )
 
 
-_NOTERS: Final[dict[str, Callable[["State", Record | None, Record], _Found]]] = {TaskRecord.kind: _task}
+def _instance(state: "State", old: Record | None, new: Record, position: int) -> Iterable[Note]:
+    assert isinstance(new, InstanceRecord)
+    if isinstance(old, InstanceRecord) and old.version == new.version:
+        return ()  # tags alone
+    facts = InstanceFacts(
+        connected=state.presence.connected(new.id) and new.status != "INACTIVE",
+        remaining=remaining(state, new),
+        free_gpu_ids=free_gpus(state, new),
+    )
+    return (Note(EventKind.INSTANCE, facts, position),)
+
+
+def _deployment(state: "State", old: Record | None, new: Record, _: int) -> Iterable[Note]:
+    assert isinstance(new, DeploymentRecord)
+    if isinstance(old, DeploymentRecord) and old.rollout is new.rollout:
+        return ()
+    service = state.services.get(new.service)
+    if new.rollout is RolloutState.FAILED and service is not None and service.status == "INACTIVE":
+        return ()  # it has ended with the service, which isn't a failure
+    facts = ServiceFacts(
+        event=_ROLLOUTS[new.rollout], service=new.service, deployment=new.id, reason=new.rollout_reason
+    )
+    return Note(EventKind.DEPLOYMENT, facts), Note(EventKind.SERVICE, facts)
+
+
+def _service(_: "State", old: Record | None, new: Record, __: int) -> Iterable[Note]:
+    """The count of a DAEMON is the scheduler's own doing; that of other services the user's, and no event."""
+    assert isinstance(new, ServiceRecord)
+    if new.scheduling_strategy != "DAEMON" or not isinstance(old, ServiceRecord):
+        return ()
+    if old.desired_count == new.desired_count:
+        return ()
+    facts = ServiceFacts(event=ServiceEvent.DESIRED_COUNT_UPDATED, service=new.key, desired_count=new.desired_count)
+    return (Note(EventKind.SERVICE, facts),)
+
+
+_NOTERS: Final[dict[str, _Noter]] = {
+    TaskRecord.kind: _task,
+    InstanceRecord.kind: _instance,
+    DeploymentRecord.kind: _deployment,
+    ServiceRecord.kind: _service,
+}

@@ -18,6 +18,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from controlplane.context import Context
+from controlplane.events.hosts import tell_connection
 from controlplane.fleet.assignments import concerns
 from controlplane.fleet.handshake import SessionRefused, greet
 from controlplane.fleet.liveness import Heard, heartbeat_period, jittered, silent
@@ -254,6 +255,7 @@ class FleetHub:
         self.heard(session)
         now = self._context.clock.now()
         presence.put(instance_id, Presence(connected=True, since=now, last_seen_at=now, address=wire.peer))
+        tell_connection(self._context, instance_id)
         _log.info("host connected", instance=instance_id, hostname=hello.facts.hostname, session=session.id)
         try:
             await session.run()
@@ -273,6 +275,8 @@ class FleetHub:
         elif known is not None:
             gone = replace(known, connected=False, heard_out=False, since=self._context.clock.now())
             state.presence.put(instance_id, gone)
+            if self._running:  # else it is this control plane that goes: nobody will miss the hosts
+                tell_connection(self._context, instance_id)
 
     # ------------------------------------------------------------ logs
 

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from controlplane.context import Context
+from controlplane.events.notes import ServiceEvent, ServiceFacts
 from controlplane.scheduling.filters import FITNESS, first_refusal
 from controlplane.scheduling.model import candidate_of
 from controlplane.services import budget, events
@@ -47,6 +48,18 @@ __all__ = ["act"]
 #: Tasks named in one event; there may be thousands.
 _MAX_NAMED: Final = 10
 _PUTS: Final = (PutService, PutDeployment, PutTaskSet)
+#: Tasks whose ids an event in the stream carries: their ARNs are far less than EventBridge's 256 KB.
+_MAX_TASKS: Final = 1000
+#: Events that give no reason in ECS: their name says it all.
+_PLAIN: Final = frozenset(
+    {
+        ServiceEvent.STEADY_STATE,
+        ServiceEvent.TASK_SET_STEADY_STATE,
+        ServiceEvent.TASK_START_IMPAIRED,
+        ServiceEvent.TASKS_STARTED,
+        ServiceEvent.TASKS_STOPPED,
+    }
+)
 
 
 def act(context: Context, snapshot: Snapshot, decision: Decision) -> Blocked | None:
@@ -75,10 +88,10 @@ class _Act:
         # Records first: what is done below adds to them.
         for action in sorted(decision.actions, key=lambda action: not isinstance(action, _PUTS)):
             self._do(action)
-        self._say_which("has started {count} tasks: {tasks}.", self._starter.started)
-        self._say_which("has stopped {count} running tasks: {tasks}.", self._stopped)
-        if (sentence := self._starter.unplaced_event()) is not None:
-            self._say(sentence)
+        self._say_which(ServiceEvent.TASKS_STARTED, "has started {count} tasks: {tasks}.", self._starter.started)
+        self._say_which(ServiceEvent.TASKS_STOPPED, "has stopped {count} running tasks: {tasks}.", self._stopped)
+        if (unplaced := self._starter.unplaced_event()) is not None:
+            self._say(unplaced)
         self._tell_ends()
         return self._starter.blocked
 
@@ -111,7 +124,7 @@ class _Act:
                 if (task_set := self._state.task_sets.get(action.task_set_id)) is not None:
                     self._transaction.delete(task_set)
             case Say():
-                self._say(action.message)
+                self._say(action)
 
     def _tell_ends(self) -> None:
         """Tell in the service's history how the deployments that are over now ended, and where their time went."""
@@ -204,20 +217,42 @@ class _Act:
 
     # ------------------------------------------------------------ events
 
-    def _say(self, message: str) -> None:
+    def _say(self, said: Say) -> None:
         events.say(
             self._state,
             self._transaction,
             self._service,
-            message,
+            said.message,
             event_id=new_uuid(self._context.random),
             now=self._now,
+            facts=None if said.event is None else self._facts(said, said.event),
+        )
+        if said.event is ServiceEvent.STEADY_STATE and (providers := self._capacity_providers()):
+            steady = ServiceEvent.CAPACITY_PROVIDER_STEADY_STATE
+            self._transaction.emit(ServiceFacts(event=steady, service=self._service.key, capacity_providers=providers))
+
+    def _facts(self, said: Say, event: ServiceEvent) -> ServiceFacts:
+        return ServiceFacts(
+            event=event,
+            service=self._service.key,
+            reason=said.reason or ("" if event in _PLAIN else said.message),
+            capacity_providers=self._capacity_providers() if event is ServiceEvent.TASK_PLACEMENT_FAILURE else (),
+            instances=said.instances,
+            tasks=said.tasks[:_MAX_TASKS],
+            task_sets=said.task_sets,
         )
 
-    def _say_which(self, pattern: str, task_ids: Sequence[TaskId]) -> None:
+    def _capacity_providers(self) -> tuple[str, ...]:
+        """The capacity providers that the PRIMARY deployment's tasks are placed by."""
+        deployment = self._state.deployments.get(self._service.deployments[0]) if self._service.deployments else None
+        revision = None if deployment is None else self._state.revisions.get(deployment.revision)
+        strategy = () if revision is None else revision.document.get("capacityProviderStrategy") or ()
+        return tuple(item["capacityProvider"] for item in strategy)
+
+    def _say_which(self, event: ServiceEvent, pattern: str, task_ids: Sequence[TaskId]) -> None:
         if not task_ids:
             return
         named = " ".join(f"(task {task_id})" for task_id in task_ids[:_MAX_NAMED])
         if len(task_ids) > _MAX_NAMED:
             named += f" and {len(task_ids) - _MAX_NAMED} more"
-        self._say(pattern.format(count=len(task_ids), tasks=named))
+        self._say(Say(message=pattern.format(count=len(task_ids), tasks=named), event=event, tasks=tuple(task_ids)))

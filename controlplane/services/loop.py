@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from controlplane.agenda import Agenda
 from controlplane.context import Context
@@ -21,7 +22,7 @@ from controlplane.services.deciding.decide import decide
 from controlplane.services.look import look_at
 from controlplane.services.model import Blocked
 from controlplane.services.rebalancing import Rebalancer, is_rebalanced
-from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.records import InstanceRecord, TaskRecord, ToldHost
 from controlplane.state.service_records import (
     SERVICE_GROUP,
     DeploymentRecord,
@@ -140,6 +141,9 @@ class ServiceLoop:
 
     def _signature(self, instance_id: InstanceId, instance: InstanceRecord | None) -> _Signature:
         presence = self._context.state.presence.of(instance_id)
+        if instance is not None:
+            # What was told of it is no news to a service.
+            instance = replace(instance, told=ToldHost(), version=0)
         if presence is None:
             return _Signature(instance, connected=False, heard_out=False, conditions=())
         return _Signature(instance, presence.connected, presence.heard_out, presence.impaired)

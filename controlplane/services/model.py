@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, ServiceRecord, TaskSetRecord
@@ -207,9 +208,19 @@ class DropTaskSet(_Value, frozen=True):
 
 
 class Say(_Value, frozen=True):
-    """A service event, without ECS's beginning "(service NAME) "."""
+    """A service event, without ECS's beginning "(service NAME) ", and what it is in the stream of events.
+
+    `event` None: the change of a deployment tells it there.
+    """
 
     message: str
+    event: ServiceEvent | None = None
+    #: ECS's short reason, where it has one; else the message tells it.
+    reason: str = ""
+    #: Ids of what it is about.
+    instances: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    task_sets: tuple[str, ...] = ()
 
 
 Action = (

@@ -11,10 +11,11 @@ from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.launch import launch_on
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
+from controlplane.events.notes import ServiceEvent
 from controlplane.scheduling.filters import filters_of, first_refusal, would_fit_without
 from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal, candidate_of
 from controlplane.scheduling.sentences import services_sentence
-from controlplane.services.model import Blocked, Snapshot, Start
+from controlplane.services.model import Blocked, Say, Snapshot, Start
 from controlplane.services.orders import Order, order_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.state import Transaction
@@ -185,27 +186,29 @@ class Starter:
         """Whether it is the service's own tasks that hold the room: the deployment then stops them first."""
         return self.blocked is not None and self.blocked.by_own_tasks
 
-    def unplaced_event(self) -> str | None:
+    def unplaced_event(self) -> Say | None:
         """Return the event that is due about tasks without a host, having noted on its deployment that it was said.
 
         Where its own outdated tasks are in the way nothing is wrong, and nothing is said.
         """
-        sentence: str | None = None
+        found: Say | None = None
         now = self._context.clock.now()
         for deployment_id in {*self._unplaced, *self._failed, *self._orders}:
             deployment = self._state.deployments.get(deployment_id)
             if deployment is None:
                 continue
             if deployment_id in self._failed:
-                kinds = text = f"was unable to start a task. Reason: {self._failed[deployment_id]}"
+                event, reason = ServiceEvent.TASK_CONFIGURATION_FAILURE, self._failed[deployment_id]
+                kinds = text = f"was unable to start a task. Reason: {reason}"
             elif deployment_id in self._unplaced and not self._is_in_own_way():
                 placement = self._unplaced[deployment_id]
-                kinds, text = ", ".join(sorted(placement.by_reason())) or "none", services_sentence(placement)
+                event, reason = ServiceEvent.TASK_PLACEMENT_FAILURE, ", ".join(sorted(placement.by_reason()))
+                kinds, text = reason or "none", services_sentence(placement)
             else:
-                kinds = text = ""
+                event, reason, kinds, text = None, "", "", ""
             said_at = deployment.placement_event_at
             if kinds == deployment.placement_event and (said_at is None or now - said_at < _SAY_AGAIN_S):
                 continue
             self._transaction.put(replace(deployment, placement_event=kinds, placement_event_at=now if kinds else None))
-            sentence = text or sentence
-        return sentence
+            found = Say(message=text, event=event, reason=reason) if text else found
+        return found

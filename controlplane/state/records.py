@@ -25,6 +25,7 @@ __all__ = [
     "TaskDefinitionRecord",
     "TaskOrder",
     "TaskRecord",
+    "ToldHost",
 ]
 
 Tags = dict[str, str]
@@ -107,6 +108,14 @@ class TaskDefinitionRecord(Record, frozen=True):
         return f"{self.family}:{self.revision}"
 
 
+class ToldHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What events have last told of a host beyond its record: so that none is told twice, or never."""
+
+    connected: bool = False
+    #: As ECS's `remainingResources`; None before the first time.
+    remaining: Resources | None = None
+
+
 class InstanceRecord(Record, frozen=True):
     """A container instance: one registered host."""
 
@@ -131,6 +140,7 @@ class InstanceRecord(Record, frozen=True):
     tags: Tags = {}
     #: ECS's counter of changes.
     version: int = 1
+    told: ToldHost = ToldHost()
 
     @property
     def key(self) -> str:

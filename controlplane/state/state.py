@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NamedTuple, cast
 
+from controlplane.events.notes import CustomFacts, EventKind, Note, ServiceFacts
 from controlplane.events.noting import note_events
 from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
 from controlplane.state.hostlog import HostLog
@@ -294,6 +295,7 @@ class Transaction:
         self._log: list[tuple[str, str, Record | None]] = []
         self._stories: list[tuple[TaskId, StoryLine]] = []
         self._archive: list[TaskRecord] = []
+        self._emitted: list[Note] = []
 
     def put(self, record: Record) -> None:
         """Add or replace a record."""
@@ -308,6 +310,11 @@ class Transaction:
         """Add a line to a task's story."""
         self._stories.append((task_id, line))
 
+    def emit(self, facts: ServiceFacts | CustomFacts) -> None:
+        """Add an event that no change of a record makes by itself. It comes behind those that do."""
+        kind = EventKind.SERVICE if isinstance(facts, ServiceFacts) else EventKind.CUSTOM
+        self._emitted.append(Note(kind, facts))
+
     def archive(self, task: TaskRecord) -> None:
         """Move a stopped task from memory to the history."""
         self.delete(task)
@@ -316,14 +323,14 @@ class Transaction:
     def _write(self, kind: str, key: str, new: Record | None) -> None:
         self._log.append((kind, key, self._state._write(kind, key, new)))
 
-    def _savepoint(self) -> tuple[int, int, int]:
-        return len(self._log), len(self._stories), len(self._archive)
+    def _savepoint(self) -> tuple[int, int, int, int]:
+        return len(self._log), len(self._stories), len(self._archive), len(self._emitted)
 
-    def _undo(self, savepoint: tuple[int, int, int]) -> None:
-        writes, stories, archived = savepoint
+    def _undo(self, savepoint: tuple[int, int, int, int]) -> None:
+        writes, stories, archived, emitted = savepoint
         while len(self._log) > writes:
             self._state._write(*self._log.pop())
-        del self._stories[stories:], self._archive[archived:]
+        del self._stories[stories:], self._archive[archived:], self._emitted[emitted:]
 
     def _close(self, revision: int) -> Commit | None:
         before: dict[tuple[str, str], Record | None] = {}
@@ -334,9 +341,9 @@ class Transaction:
             for (kind, key), old in before.items()
             if (new := self._state._read(kind, key)) != old
         )
-        if not (changes or self._stories or self._archive):
+        if not (changes or self._stories or self._archive or self._emitted):
             return None
-        events = note_events(self._state, changes)
+        events = (*note_events(self._state, changes), *self._emitted)
         return Commit(revision, changes, tuple(self._stories), tuple(self._archive), events)
 
 

@@ -1,4 +1,4 @@
-"""Events are as durable as the changes they tell of: numbered in order, bounded, read from any place on, never early."""
+"""Events are as durable as the changes they tell of: numbered, bounded, read from any place on, never too early."""
 
 import asyncio
 from collections.abc import AsyncIterator

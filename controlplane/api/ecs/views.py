@@ -7,12 +7,22 @@ from controlplane.api.arguments import render_tags
 from controlplane.context import Context
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.remaining import free_gpus, remaining
 from homeport.arn import ArnFactory
 from homeport.protocol import ContainerReport, NetworkBinding
 from homeport.spec import ContainerSpec, Resources
 from homeport.status import ContainerStatus, HealthStatus, TaskStatus
 
-__all__ = ["TaskHost", "failure", "instance_view", "render_task", "task_view"]
+__all__ = [
+    "TaskHost",
+    "attributes_view",
+    "failure",
+    "instance_view",
+    "render_task",
+    "resources_view",
+    "task_view",
+    "versions_view",
+]
 
 Document = dict[str, Any]
 
@@ -200,24 +210,21 @@ def instance_view(context: Context, instance: InstanceRecord, *, tags: bool, hea
     """A `ContainerInstance`. `tags`, `health`: what a Describe* request may include."""
     state = context.state
     presence = state.presence.of(instance.id)
-    version = {"agentVersion": instance.facts.agent_version}
-    if instance.facts.docker_version:
-        version["dockerVersion"] = instance.facts.docker_version
     view: Document = {
         "agentConnected": presence is not None and presence.connected,
         "attachments": [],
-        "attributes": [_attribute(name, value) for name, value in sorted(instance.all_attributes.items())],
+        "attributes": attributes_view(instance),
         "containerInstanceArn": context.arns.container_instance(instance.cluster, instance.id),
         "ec2InstanceId": instance.managed_id,
         "pendingTasksCount": state.tasks.count("instance_phase", (instance.id, "pending")),
         "registeredAt": instance.registered_at,
-        "registeredResources": _resources(instance.facts.resources, instance.facts.gpu_ids),
-        "remainingResources": _resources(_remaining(context, instance), _free_gpus(context, instance)),
+        "registeredResources": resources_view(instance.facts.resources, instance.facts.gpu_ids),
+        "remainingResources": resources_view(remaining(state, instance), free_gpus(state, instance)),
         "runningTasksCount": state.tasks.count("instance_phase", (instance.id, "running")),
         "status": instance.status,
         "tags": render_tags(instance.tags) if tags else [],
         "version": instance.version,
-        "versionInfo": version,
+        "versionInfo": versions_view(instance),
     }
     if instance.status_reason:
         view["statusReason"] = instance.status_reason
@@ -226,37 +233,23 @@ def instance_view(context: Context, instance: InstanceRecord, *, tags: bool, hea
     return view
 
 
+def attributes_view(instance: InstanceRecord) -> list[dict[str, str]]:
+    """The `attributes` of a `ContainerInstance`."""
+    return [_attribute(name, value) for name, value in sorted(instance.all_attributes.items())]
+
+
+def versions_view(instance: InstanceRecord) -> Document:
+    """The `versionInfo` of a `ContainerInstance`."""
+    version = {"agentVersion": instance.facts.agent_version}
+    return version | ({"dockerVersion": instance.facts.docker_version} if instance.facts.docker_version else {})
+
+
 def _attribute(name: str, value: str) -> dict[str, str]:
     return {"name": name, "value": value} if value else {"name": name}
 
 
-def _remaining(context: Context, instance: InstanceRecord) -> Resources:
-    """What is left for new tasks; like ECS, PORTS lists what is taken."""
-    total, held = instance.facts.resources, context.state.load.of(instance.id)
-    return Resources(
-        cpu_units=max(total.cpu_units - held.cpu_units, 0),
-        memory_mib=max(total.memory_mib - held.memory_mib, 0),
-        gpus=max(total.gpus - held.gpus, 0),
-        ports=total.ports | frozenset(held.ports),
-    )
-
-
-def _free_gpus(context: Context, instance: InstanceRecord) -> tuple[str, ...]:
-    """The GPUs that no task holds. Which ones a task has been given its host tells with the first report of it."""
-    if not instance.facts.gpu_ids:
-        return ()
-    taken = {
-        gpu_id
-        for phase in ("pending", "running")
-        for task in context.state.tasks.where("instance_phase", (instance.id, phase))
-        for report in task.containers
-        for gpu_id in report.gpu_ids
-    }
-    free = [gpu_id for gpu_id in instance.facts.gpu_ids if gpu_id not in taken]
-    return tuple(free[: max(len(instance.facts.gpu_ids) - context.state.load.of(instance.id).gpus, 0)])
-
-
-def _resources(resources: Resources, gpu_ids: tuple[str, ...]) -> list[Document]:
+def resources_view(resources: Resources, gpu_ids: tuple[str, ...]) -> list[Document]:
+    """`registeredResources` or `remainingResources`, with the ids of GPUs that are meant."""
     gpus = [_strings("GPU", gpu_ids)] if gpu_ids or resources.gpus else []
     return [
         _integer("CPU", resources.cpu_units),

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.services.deciding import census
 from controlplane.services.deciding.bounds import Breaker, breaker_of
 from controlplane.services.deciding.draft import Draft
@@ -80,7 +81,7 @@ def _judge_progress(draft: Draft, deployment: DeploymentRecord, breaker: Breaker
         fail(draft, deployment, reason=f"{BREAKER}{why}", why=why, rollback=breaker.rollback)
         return True
     draft.put(replace(deployment, warned_at={**deployment.warned_at, "progress": draft.now}))
-    draft.say(f"(deployment {deployment.id}) is not progressing: {why}")
+    draft.say(ServiceEvent.DEPLOYMENT_NOT_PROGRESSING, f"(deployment {deployment.id}) is not progressing: {why}")
     draft.wake(draft.now + deadline_s)
     return False
 
@@ -125,7 +126,7 @@ def fail(draft: Draft, deployment: DeploymentRecord, *, reason: str, why: str, r
         rollback_reason=why if begins else "",
     )
     draft.put(failed)
-    draft.say(f"(deployment {deployment.id}) deployment failed: {why}")
+    draft.say(None, f"(deployment {deployment.id}) deployment failed: {why}")
     if deployment.rollback_of:
         _finish_original(draft, deployment.rollback_of, ServiceDeploymentStatus.ROLLBACK_FAILED, why)
     if begins and candidate is not None:
@@ -154,7 +155,7 @@ def _roll_back(draft: Draft, failed: DeploymentRecord, revision: str) -> None:
         if record.id == ids.deployment:
             record = replace(record, rollout_reason=f"{BREAKER}rolling back to deploymentId {record.id}.")
         draft.put(record)
-    draft.say(f"rolling back to deployment {ids.deployment}.")
+    draft.say(None, f"rolling back to deployment {ids.deployment}.")
     _adopt_what_runs(draft, revision, ids.deployment)
     draft.again()
 

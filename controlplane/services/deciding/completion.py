@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.services.deciding import census, hooks
 from controlplane.services.deciding.bounds import share_up
 from controlplane.services.deciding.breaker import rolled_back
@@ -35,7 +36,7 @@ def conclude(draft: Draft, slots: Slots, primary: str) -> None:
         # What was warned of is over, and is news if it comes again.
         draft.put(replace(deployment, steady=steady, warned_at={} if steady else deployment.warned_at))
         if steady:
-            draft.say(STEADY)
+            draft.say(ServiceEvent.STEADY_STATE, STEADY)
     drop_replaced(draft, deployment)
 
 
@@ -59,7 +60,7 @@ def _complete(draft: Draft, deployment: DeploymentRecord) -> None:
     )
     draft.put(completed)
     draft.put_service(replace(draft.service, stable_revision=deployment.revision))
-    draft.say(f"(deployment {deployment.id}) deployment completed.")
+    draft.say(None, f"(deployment {deployment.id}) deployment completed.")
     if deployment.rollback_of:
         rolled_back(draft, completed)
 

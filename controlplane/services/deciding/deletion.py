@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.services.deciding import census
 from controlplane.services.deciding.draft import Draft
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
@@ -52,4 +53,4 @@ def _deactivate(draft: Draft) -> None:
             deleted_at=draft.now if deleted_at is None else deleted_at,
         )
     )
-    draft.say("is INACTIVE: it was deleted, and none of its tasks is left.")
+    draft.say(ServiceEvent.DELETED, "is INACTIVE: it was deleted, and none of its tasks is left.")

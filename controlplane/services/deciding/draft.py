@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census
 from controlplane.services.model import (
@@ -149,9 +150,25 @@ class Draft:
         """The task belongs to another deployment from now on."""
         self._change(replace(task, started_by=deployment), Adopt(task_id=task.id, deployment=deployment))
 
-    def say(self, message: str) -> None:
-        """Give a service event."""
-        self._actions.append(Say(message=message))
+    def say(
+        self,
+        event: ServiceEvent | None,
+        message: str,
+        *,
+        instances: Iterable[str] = (),
+        tasks: Iterable[str] = (),
+        task_sets: Iterable[str] = (),
+    ) -> None:
+        """Give a service event. See Say."""
+        self._actions.append(
+            Say(
+                message=message,
+                event=event,
+                instances=tuple(instances),
+                tasks=tuple(tasks),
+                task_sets=tuple(task_sets),
+            )
+        )
 
     def drop_task_set(self, task_set: TaskSetRecord) -> None:
         """A deleted task set is gone."""

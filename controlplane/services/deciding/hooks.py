@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.services.deciding.breaker import fail
 from controlplane.services.deciding.draft import Draft
 from controlplane.state.service_records import DeploymentRecord, HookState
@@ -95,7 +96,8 @@ def _arrive(draft: Draft, deployment: DeploymentRecord, stage: str, hook_id: str
     draft.put(replace(deployment, hooks=(*deployment.hooks, state), lifecycle_stage=stage))
     draft.wake(expires_at)
     draft.say(
-        f"(deployment {deployment.id}) waits at {stage} until ContinueServiceDeployment is called (hook {hook_id})."
+        ServiceEvent.HOOK_WAITING,
+        f"(deployment {deployment.id}) waits at {stage} until ContinueServiceDeployment is called (hook {hook_id}).",
     )
 
 

@@ -7,6 +7,7 @@ known, they are taken back, and compete with their replacements.
 
 from collections import defaultdict
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census
 from controlplane.services.deciding.draft import Draft
@@ -48,6 +49,9 @@ def _say_lost(draft: Draft, lost: dict[InstanceId, list[TaskRecord]]) -> None:
     tasks = sum(len(on_host) for on_host in lost.values())
     hosts = " ".join(f"(container instance {host})" for host in lost)
     draft.say(
+        ServiceEvent.HEALTH_UNKNOWN,
         f"has lost {tasks} tasks on {len(lost)} container instances that have been silent for more than "
-        f"{draft.timing.lost_after_s:.0f} seconds: {hosts}."
+        f"{draft.timing.lost_after_s:.0f} seconds: {hosts}.",
+        instances=lost,
+        tasks=(task.id for on_host in lost.values() for task in on_host),
     )

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census
 from controlplane.services.deciding.draft import Draft
@@ -304,7 +305,9 @@ class _Rollout:
 
     def _stop_sick(self, task: TaskRecord) -> None:
         self._stop_within(task, reasons.FAILED_HEALTH_CHECKS, 0)
-        self._draft.say(f"(task {task.id}) failed container health checks.")
+        self._draft.say(
+            ServiceEvent.TASK_UNHEALTHY, f"(task {task.id}) failed container health checks.", tasks=[task.id]
+        )
 
     def retire(self, gaps: bool) -> None:
         """Stop outdated tasks as their successors have become healthy. `gaps`: places can't be filled for now."""
@@ -367,4 +370,4 @@ class _Rollout:
         if self._leaving or not waiting:
             return
         self._draft.put(replace(deployment, warned_at={**deployment.warned_at, "stuck": self._draft.now}))
-        self._draft.say(STUCK + (_OWN_WAY if self._in_own_way else ""))
+        self._draft.say(ServiceEvent.DEPLOYMENT_STUCK, STUCK + (_OWN_WAY if self._in_own_way else ""))

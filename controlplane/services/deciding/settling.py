@@ -6,6 +6,7 @@ without the other.
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census, failures
 from controlplane.services.deciding.backoff import delay_s
@@ -59,7 +60,7 @@ def _count_failure(draft: Draft, owner: DeploymentRecord | TaskSetRecord, task: 
     delay = delay_s(count, desired, draft.timing.max_backoff_s)
     retry_at = draft.now + delay if delay else None
     if delay and not delay_s(owner.failed_tasks, desired, draft.timing.max_backoff_s):
-        draft.say(IMPAIRED)
+        draft.say(ServiceEvent.TASK_START_IMPAIRED, IMPAIRED)
     if isinstance(owner, TaskSetRecord):
         draft.put_task_set(replace(owner, failed_tasks=count, retry_at=retry_at))
         return

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 from msgspec.structs import replace
 
+from controlplane.events.notes import ServiceEvent
 from controlplane.services.deciding import census
 from controlplane.services.deciding.bounds import share_up
 from controlplane.services.deciding.draft import Draft
@@ -52,4 +53,8 @@ def _note_stability(draft: Draft, task_set: TaskSetRecord, slots: Slots) -> None
     if stability != task_set.stability:
         draft.put_task_set(replace(task_set, stability=stability, stability_at=draft.now, updated_at=draft.now))
         if steady:
-            draft.say(f"(taskSet {task_set.id}) has reached a steady state.")
+            draft.say(
+                ServiceEvent.TASK_SET_STEADY_STATE,
+                f"(taskSet {task_set.id}) has reached a steady state.",
+                task_sets=[task_set.id],
+            )
