@@ -7,7 +7,7 @@ Two come with Homeport: segments on this machine's disk (the default), and Grafa
  - a store that is full or away refuses with a reason and loses nothing that it had.
 """
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -157,8 +157,10 @@ class LogStore(Protocol):
         """Raises GroupExists."""
         ...
 
-    async def change_group(self, group: LogGroup) -> None:
-        """Put retention, tags, class and protection as they are in `group`. Raises GroupMissing."""
+    async def change_group(self, name: str, change: Callable[[LogGroup], LogGroup]) -> None:
+        """Put retention, tags and protection as `change` makes them of what they are then: of two changes at once both
+        count. `change` is pure, runs in any thread, and what it raises is raised. Raises GroupMissing.
+        """
         ...
 
     async def delete_group(self, name: str) -> None:

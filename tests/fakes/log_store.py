@@ -1,7 +1,7 @@
 """A log store in memory, as simple as the seam allows: what the real ones are held against."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -56,10 +56,9 @@ class MemoryLogStore:
             raise GroupExists(f"there is a log group {group.name} already")
         self._groups[group.name] = group
 
-    async def change_group(self, group: LogGroup) -> None:
+    async def change_group(self, name: str, change: Callable[[LogGroup], LogGroup]) -> None:
         self._check()
-        self.group(group.name)
-        self._groups[group.name] = group
+        self._groups[name] = change(self.group(name))
 
     async def delete_group(self, name: str) -> None:
         self._check()

@@ -29,22 +29,20 @@ async def put_retention_policy(context: Context, request: Document) -> Document:
             f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint:"
             f" Member must satisfy enum value set: [{', '.join(map(str, RETENTION_DAYS))}]"
         )
-    group = context.logs.group(request["logGroupName"])
-    await context.logs.change_group(replace(group, retention_days=days))
+    await context.logs.change_group(request["logGroupName"], lambda group: replace(group, retention_days=days))
     return {}
 
 
 @logs_operation("DeleteRetentionPolicy")
 async def delete_retention_policy(context: Context, request: Document) -> Document:
     """Keep a log group's events for as long as the store has room."""
-    group = context.logs.group(request["logGroupName"])
-    await context.logs.change_group(replace(group, retention_days=None))
+    await context.logs.change_group(request["logGroupName"], lambda group: replace(group, retention_days=None))
     return {}
 
 
 @logs_operation("PutLogGroupDeletionProtection")
 async def put_log_group_deletion_protection(context: Context, request: Document) -> Document:
     """Forbid, or allow again, that a log group or a stream of it is deleted."""
-    group = find_group(context, request["logGroupIdentifier"])
-    await context.logs.change_group(replace(group, deletion_protection=request["deletionProtectionEnabled"]))
+    name, protected = find_group(context, request["logGroupIdentifier"]).name, request["deletionProtectionEnabled"]
+    await context.logs.change_group(name, lambda group: replace(group, deletion_protection=protected))
     return {}

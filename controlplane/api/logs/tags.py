@@ -87,12 +87,17 @@ def _resource(context: Context, request: Document) -> LogGroup:
 
 
 async def _tag(context: Context, group: LogGroup, tags: Mapping[str, str]) -> Document:
-    await context.logs.change_group(replace(group, tags=merged(group.tags, tags, group.name)))
+    await context.logs.change_group(
+        group.name, lambda present: replace(present, tags=merged(present.tags, tags, group.name))
+    )
     return {}
 
 
 async def _untag(context: Context, group: LogGroup, keys: Iterable[str]) -> Document:
     gone = set(keys)
-    kept = {key: value for key, value in group.tags.items() if key not in gone}
-    await context.logs.change_group(replace(group, tags=kept))
+
+    def without(present: LogGroup) -> LogGroup:
+        return replace(present, tags={key: value for key, value in present.tags.items() if key not in gone})
+
+    await context.logs.change_group(group.name, without)
     return {}
