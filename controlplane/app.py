@@ -28,9 +28,12 @@ from controlplane.context import Context, Endpoints
 from controlplane.fleet.assignments_route import assignments_routes
 from controlplane.fleet.hub import FleetHub
 from controlplane.fleet.install import install_routes
+from controlplane.fleet.log_intake import LogIntake
 from controlplane.health import health_routes
 from controlplane.installation import first_access_key, resolve_identity
 from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
+from controlplane.logs.insights.queries import run_queries
+from controlplane.logs.store import SegmentLogStore
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
 from controlplane.schedules import loop as schedules
@@ -73,6 +76,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         SqliteJournal.open(
             paths.database, clock=clock, retention_s=config.history_days * 86400, on_commit=metrics.observe_commit
         ) as journal,
+        SegmentLogStore.open(paths.logs, clock, limit_bytes=config.logs_limit_bytes) as logs,
         asyncio.TaskGroup() as storage,
     ):
         state = await load_state(journal)
@@ -83,7 +87,15 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         authority = Authority.open(paths, names=local_names(config.advertise_host), clock=clock)
         bound = bind(config.listeners)
         endpoints = endpoints_of(bound, advertise_host=config.advertise_host, ca_hash=authority.ca_hash())
-        context = Context(state=state, clock=clock, random=source, arns=arns, endpoints=endpoints)
+        context = Context(
+            state=state,
+            clock=clock,
+            random=source,
+            arns=arns,
+            endpoints=endpoints,
+            logs=logs,
+            collect_logs=config.collect_logs,
+        )
         ensure_default_cluster(context)
         await state.durable()
         metrics.attach(state)
@@ -91,9 +103,13 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         front_door = FrontDoor(context, secret_of=secrets.get, observe=metrics.observe_request)
         metrics.expect_requests(HANDLERS)  # all are registered once there is a front door
         hub = FleetHub(context, heartbeat_s=config.heartbeat_s, ca_pem=authority.ca_pem if endpoints.ca_hash else None)
-        routes = [*_routes(context, front_door, hub, paths), *metrics.routes(state)]
+        intake = LogIntake(context)
+        routes = [*_routes(context, front_door, hub, paths), *intake.routes(), *metrics.routes(state)]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
+            loops.create_task(intake.run())
+            loops.create_task(logs.run())
+            loops.create_task(run_queries(context.queries, logs, clock))
             loops.create_task(ServiceLoop(context, observe=metrics.services.observe_look).run())
             loops.create_task(metrics.run(state))
             loops.create_task(authority.keep_renewed())

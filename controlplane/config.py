@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from controlplane.logs.space import DEFAULT_LIMIT_BYTES
 from homeport.errors import ConfigurationError
 
 __all__ = [
@@ -56,6 +57,12 @@ class ControlPlaneConfig:
     history_days: float = 30.0
     #: How long DescribeTasks shows a stopped task (ECS: about an hour).
     stopped_task_retention_s: float = 3600.0
+    #: Where containers' output is kept; None: on this machine.
+    logs_url: str | None = None
+    #: How much it may take here.
+    logs_limit_bytes: int = DEFAULT_LIMIT_BYTES
+    #: Ship the output of containers whose definition names no log driver, too.
+    collect_logs: bool = True
 
 
 def is_loopback(host: str) -> bool:

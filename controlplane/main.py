@@ -15,6 +15,7 @@ from controlplane.config import (
     check_region,
     parse_listener,
 )
+from controlplane.logs.space import DEFAULT_LIMIT_BYTES
 from controlplane.store.commands import backup_command, restore_command
 from homeport import __version__
 from homeport.daemon import config_option, configure_logging, run_daemon
@@ -47,6 +48,24 @@ def main() -> None:
     "--stopped-task-retention", type=click.FloatRange(min=1), default=3600.0, show_default=True, help="Seconds."
 )
 @click.option(
+    "--logs-url", envvar="HOMEPORT_LOGS_URL", metavar="URL", help="Where containers' output is kept, if not here."
+)
+@click.option(
+    "--logs-limit",
+    type=click.FloatRange(min=0.001),
+    envvar="HOMEPORT_LOGS_LIMIT",
+    default=DEFAULT_LIMIT_BYTES / 1024**3,
+    show_default=True,
+    help="GiB that containers' output may take here.",
+)
+@click.option(
+    "--collect-logs/--no-collect-logs",
+    envvar="HOMEPORT_COLLECT_LOGS",
+    default=True,
+    show_default=True,
+    help="Keep the output of containers without a logConfiguration, too.",
+)
+@click.option(
     "--log-level", default="info", envvar="HOMEPORT_LOG_LEVEL", type=click.Choice(["debug", "info", "warning", "error"])
 )
 def run(**options: Any) -> None:
@@ -75,6 +94,9 @@ def _config(options: dict[str, Any]) -> ControlPlaneConfig:
         heartbeat_s=options["heartbeat"],
         history_days=options["history_days"],
         stopped_task_retention_s=options["stopped_task_retention"],
+        logs_url=options["logs_url"] or None,
+        logs_limit_bytes=int(options["logs_limit"] * 1024**3),
+        collect_logs=options["collect_logs"],
     )
 
 
