@@ -1,92 +1,28 @@
 """FilterLogEvents, and TestMetricFilter: messages found by CloudWatch's filter patterns."""
 
-import asyncio
 import hashlib
-from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from controlplane.api.logs.arguments import page_token, required_group, times, token_key
 from controlplane.api.logs.calls import invalid, logs_operation
+from controlplane.api.logs.searching import Search, Where
 from controlplane.api.registry import Document
 from controlplane.context import Context
-from controlplane.logs.api import ScanKey, StoredEvent
+from controlplane.logs.api import StoredEvent
 from controlplane.logs.patterns import FilterPattern, PatternError, parse_pattern
 
-__all__ = ["MAX_EVENTS", "PAGE_BYTES", "SEARCH_BYTES", "SEARCH_S", "Search", "event_id", "pattern_of"]
+__all__ = ["MAX_EVENTS", "event_id", "pattern_of"]
 
 #: In a page, and when a request doesn't say.
 MAX_EVENTS: Final = 10_000
-#: Texts in a page.
-PAGE_BYTES: Final = 1024 * 1024
-#: What a call looks through before it answers with what it has found and a token to go on with.
-SEARCH_S: Final = 1.0
-SEARCH_BYTES: Final = 64 * 1024 * 1024
-#: What is looked through without letting others run: a few milliseconds of the dearest patterns.
-_BREATH_BYTES: Final = 256 * 1024
-
-
-@dataclass(slots=True)
-class Search:
-    """One call's way through a group's events: takes them one after another and says when it has had enough."""
-
-    context: Context
-    pattern: FilterPattern
-    limit: int
-    found: list[tuple[str, StoredEvent]] = field(default_factory=list)
-    #: The last event looked at, wanted or not: where the next call goes on.
-    at: ScanKey | None = None
-    #: There may be more behind `at`.
-    cut: bool = False
-    _found_bytes: int = 0
-    _searched_bytes: int = 0
-    _began: float = 0.0
-
-    async def through(
-        self,
-        group: str,
-        streams: list[str] | None,
-        prefix: str,
-        start: int | None,
-        end: int | None,
-        after: ScanKey | None,
-    ) -> None:
-        """Look through the events behind `after`, until there are none left or it is enough."""
-        self._began = self.context.clock.monotonic()
-        scan = self.context.logs.scan(group, streams=streams, prefix=prefix, start=start, end=end, after=after)
-        async with aclosing(scan) as chunks:
-            async for chunk in chunks:
-                for stream, event in chunk:
-                    if not self._take(stream, event):
-                        self.cut = True
-                        return
-                    if self._searched_bytes % _BREATH_BYTES < len(event.text):
-                        await asyncio.sleep(0)
-
-    def _take(self, stream: str, event: StoredEvent) -> bool:
-        """Look at an event. False, and it counts as not seen, if the page has no room for it or time is up."""
-        if len(self.found) >= self.limit or self._spent():
-            return False
-        if self.pattern.matches(event.text):
-            size = len(event.text.encode())
-            if self.found and self._found_bytes + size > PAGE_BYTES:
-                return False
-            self._found_bytes += size
-            self.found.append((stream, event))
-        self._searched_bytes += len(event.text)
-        self.at = (event.at, stream, event.number)
-        return True
-
-    def _spent(self) -> bool:
-        if self.at is None:
-            return False
-        return self._searched_bytes > SEARCH_BYTES or self.context.clock.monotonic() - self._began > SEARCH_S
+#: The earliest startTime from which CloudWatch returns the latest events first: 2024 in UTC.
+_NEWEST_FIRST_SINCE: Final = 1_704_067_200_000
 
 
 @logs_operation("FilterLogEvents")
 async def filter_log_events(context: Context, request: Document) -> Document:
-    """Return a page of the events that match, oldest first.
+    """Return a page of the events that match, oldest first or, unless `startFromHead`, newest first.
 
     A page may be short or empty though there is more: then it has a nextToken. Events that come meanwhile don't disturb
     the tokens; those that sort before where a token stands are not seen with it.
@@ -96,20 +32,24 @@ async def filter_log_events(context: Context, request: Document) -> Document:
     names, prefix = request.get("logStreamNames"), request.get("logStreamNamePrefix")
     if names is not None and prefix is not None:
         raise invalid("logStreamNames and logStreamNamePrefix can't both be given.")
-    if request.get("startFromHead") is False:
-        raise invalid("startFromHead can't be false: Homeport returns the earliest events first.")
-    search = Search(context, pattern_of(request.get("filterPattern", "")), request.get("limit", MAX_EVENTS))
-    after = token_key(request, "FilterLogEvents", tuple[int, str, int])
+    pattern = pattern_of(request.get("filterPattern", ""))
+    place = token_key(request, "FilterLogEvents", tuple[int, str, int, Literal["later", "earlier"]])
+    direction = place[3] if place else "later" if request.get("startFromHead", True) else "earlier"
+    if direction == "earlier" and (start or 0) < _NEWEST_FIRST_SINCE:
+        raise invalid(f"startFromHead can be false only with a startTime of 2024 ({_NEWEST_FIRST_SINCE}) or later.")
     for name in names or ():
         await context.logs.stream(group.name, name)
-    await search.through(group.name, names, prefix or "", start, None if end is None else end + 1, after)
+    where = Where(group.name, names, prefix or "", start, None if end is None else end + 1)
+    search = Search(context, where, pattern, request.get("limit", MAX_EVENTS))
+    at = place[:3] if place else None
+    await (search.forward(at) if direction == "later" else search.backward(at))
     answer: Document = {
         "events": [_render(group.name, stream, event) for stream, event in search.found],
         # Empty since May 2020, by CloudWatch's documentation.
         "searchedLogStreams": [],
     }
-    if search.cut and search.at is not None:
-        answer["nextToken"] = page_token("FilterLogEvents", search.at)
+    if search.more is not None:
+        answer["nextToken"] = page_token("FilterLogEvents", (*search.more, direction))
     return answer
 
 
