@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from agent.host import HostSettings
-from agent.worker import DEFAULT_CLEANUP_AFTER_S
+from agent.retention import DEFAULT_CLEANUP_AFTER_S
 from homeport.errors import ConfigurationError
 
 __all__ = [

@@ -17,8 +17,8 @@ from agent.config import (
     parse_ports,
 )
 from agent.identity import JoinError, join
+from agent.retention import DEFAULT_CLEANUP_AFTER_S
 from agent.service import facts_for_joining, serve
-from agent.worker import DEFAULT_CLEANUP_AFTER_S
 from homeport import __version__
 from homeport.daemon import EXIT_CONFIG, config_option, configure_logging, run_daemon
 from homeport.datadir import AgentDir

@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from agent.logs.metrics import LogMetrics
 from agent.usage import ContainerUsage, read_usage
 from homeport.ids import TaskId
 from homeport.status import HealthStatus
@@ -97,6 +98,7 @@ class AgentMetrics:
             "Whether the agent has a session with the control plane: 1 or 0.",
             registry=self.registry,
         )
+        self.logs = LogMetrics(self.registry)
         for call in _CALLS:
             self._calls.labels(call)
             for error in _ERRORS:

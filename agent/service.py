@@ -22,6 +22,8 @@ from agent.hostview import Host, LateCgroups
 from agent.identity import Identity, load_identity
 from agent.isolation import Contact
 from agent.journal import Journal
+from agent.logs.shipper import LogShipper
+from agent.logs.unshipped import UnshippedNotes
 from agent.metrics import AgentMetrics, metrics_app
 from agent.uplink import Uplink
 from agent.worker import Worker
@@ -59,6 +61,11 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
         journal = Journal(directory.database)
         contact = Contact(directory.contact)
         contact.load()
+        notes = UnshippedNotes(directory.unshipped)
+        notes.load()
+        shipper = LogShipper(
+            identity, engine, notes, facts=host.facts, clock=clock, random=source, metrics=metrics.logs
+        )
         worker = Worker(
             engine,
             journal,
@@ -67,6 +74,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             owner=identity.instance_id,
             clock=clock,
             rng=source,
+            shipping=shipper,
             cleanup_after_s=config.cleanup_after_s,
             contact=contact,
         )
@@ -82,7 +90,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             unwell=lambda: _engine_problem(monitor),
         )
         async with _serving(application, listening), asyncio.TaskGroup() as loops:
-            works = (journal.run(), worker.run(), monitor.run(), host.run(), watchdog())
+            works = (journal.run(), worker.run(), monitor.run(), host.run(), shipper.run(), watchdog())
             running = [loops.create_task(work) for work in works]
             notify("READY=1")
             _log.info("ready", version=__version__, instance=identity.instance_id, docker_host=engine.docker_host)

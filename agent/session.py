@@ -10,20 +10,19 @@ import msgspec
 from aiohttp import WSMsgType
 
 from agent.framing import encode_reports
+from agent.greeting import greet
 from agent.identity import Identity
-from agent.logserver import LogServer
+from agent.logs.server import LogServer
 from agent.workload import Workload
 from homeport.errors import ProtocolError
 from homeport.protocol import (
     AgentMessage,
     Assignments,
     CancelLogs,
-    Challenge,
     ControlMessage,
     Goodbye,
     Heartbeat,
     HeartbeatAck,
-    Hello,
     HostUpdate,
     LogsRequest,
     MoreLogs,
@@ -76,20 +75,13 @@ class AgentSession:
 
     async def greet(self) -> Welcome:
         """Prove the host's key. Raises SessionEnded if refused, SessionLost, ProtocolError."""
-        challenge = await self._receive()
-        if not isinstance(challenge, Challenge):
-            raise ProtocolError(f"expected Challenge, got {type(challenge).__name__}")
-        stamp = self._workload.contact_begins()
-        await self._send(
-            Hello(
-                instance_id=self._identity.instance_id,
-                signature=self._identity.sign_hello(challenge.nonce),
-                facts=self._workload.facts(),
-            )
-        )
-        welcome = await self._receive()
-        if not isinstance(welcome, Welcome):
-            raise ProtocolError(f"expected Welcome, got {type(welcome).__name__}")
+        stamp = 0.0
+
+        def challenged() -> None:
+            nonlocal stamp
+            stamp = self._workload.contact_begins()
+
+        welcome = await greet(self._receive, self._send, self._identity, self._workload.facts(), challenged=challenged)
         self._workload.contact_made(stamp)
         self._period_s = welcome.heartbeat_s
         return welcome

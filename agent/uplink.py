@@ -22,7 +22,7 @@ from homeport.clock import Clock
 from homeport.errors import ProtocolError
 from homeport.protocol import PATH_SESSION, Goodbye
 
-__all__ = ["Uplink", "pause_s"]
+__all__ = ["LASTED_S", "Uplink", "leaves", "pause_s"]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -94,11 +94,11 @@ class Uplink:
         try:
             await self._hold_session(http, server)
         except* SessionEnded as ended:
-            told = next(error.goodbye for error in _leaves(ended) if isinstance(error, SessionEnded))
+            told = next(error.goodbye for error in leaves(ended) if isinstance(error, SessionEnded))
         except* TimeoutError:
             failure = f"no session within {CONNECT_TIMEOUT_S:.0f} s"
         except* _FAILURES as failed:
-            error = next(_leaves(failed))
+            error = next(leaves(failed))
             failure = str(error) or type(error).__name__
         finally:
             self._set_connected(False)
@@ -158,9 +158,10 @@ def pause_s(goodbye: Goodbye, attempts: int, cap_s: float, source: random_module
     return source.uniform(0.0, min(cap_s, BACKOFF_BASE_S * 2.0 ** min(attempts, 30)))
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the errors within groups of errors."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error

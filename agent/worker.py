@@ -12,7 +12,7 @@ What always holds:
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -24,9 +24,10 @@ from agent.engine.errors import EngineError
 from agent.engine.plan import LABEL_CONTAINER, LABEL_TASK, container_name, owner_labels
 from agent.isolation import Contact, IsolationWatch
 from agent.journal import Journal
-from agent.logtail import LogTail
+from agent.logs.tail import LogTail
 from agent.metrics import ContainerSample
 from agent.outbox import Outbox
+from agent.retention import DEFAULT_CLEANUP_AFTER_S, due
 from agent.task.absorb import absorb
 from agent.task.backoff import delay_s
 from agent.task.messages import Acked, Observed, Refused, Removed, Resync, Wanted
@@ -41,16 +42,13 @@ from homeport.protocol import Assignment, Assignments, Condition, HostFacts, Log
 from homeport.spec import Resources
 from homeport.status import DesiredStatus
 
-__all__ = ["DEFAULT_CLEANUP_AFTER_S", "HostView", "Worker"]
+__all__ = ["HostView", "Shipping", "Worker"]
 
 _log = structlog.get_logger(__name__)
 
-#: How long containers of a finished task are kept after the control plane let go of it, so that their logs can be read.
-DEFAULT_CLEANUP_AFTER_S: Final = 3600.0
-#: More finished tasks than this are not kept, however young.
-MAX_KEPT: Final = 200
 #: SIGTERM to SIGKILL for containers that belong to no task.
 _ORPHAN_STOP_S: Final = 30
+_NOT_SHIPPED: Final = "the container was removed from its host before its output could be shipped"
 
 
 class HostView(Protocol):
@@ -73,6 +71,28 @@ class HostView(Protocol):
         ...
 
 
+class Shipping(Protocol):
+    """What ships containers' output, as the worker needs it. `agent.logs.shipper.LogShipper` is the one."""
+
+    on_shipped: Callable[[], None]
+
+    def look(self, state: TaskState) -> None:
+        """Take note of a task as it is now."""
+        ...
+
+    def unshipped(self, task_id: TaskId) -> bool:
+        """Tell whether there is output of this task that isn't kept yet."""
+        ...
+
+    async def give_up(self, task_id: TaskId, why: str) -> None:
+        """A task is about to be removed: see to it that what isn't kept is marked as missing. OSError if it fails."""
+        ...
+
+    def forget(self, task_id: TaskId) -> None:
+        """A task is no more; nobody is to be told of what isn't kept."""
+        ...
+
+
 class Worker:
     """The tasks of one host. `run` must be running (once) for the rest to work; until then callers wait."""
 
@@ -86,6 +106,7 @@ class Worker:
         owner: InstanceId,
         clock: Clock,
         rng: random.Random,
+        shipping: Shipping,
         cleanup_after_s: float = DEFAULT_CLEANUP_AFTER_S,
         contact: Contact | None = None,
     ) -> None:
@@ -97,6 +118,7 @@ class Worker:
         self._clock = clock
         self._rng = rng
         self._cleanup_after_s = cleanup_after_s
+        self._shipping = shipping
         self._performer = Performer(engine, cgroups, owner=owner, clock=clock, rng=rng, log_drivers=host.log_drivers)
         self._claims = Claims()
         self._outbox = Outbox()
@@ -112,6 +134,7 @@ class Worker:
         self._complete = False
         self._sweep_due = asyncio.Event()
         self._clean_due = asyncio.Event()
+        shipping.on_shipped = self._clean_due.set
         self._one_over = asyncio.Event()
 
     # ------------------------------------------------------------ life
@@ -162,11 +185,13 @@ class Worker:
             state, self._performer, save=self._journal.save, publish=self._publish, clock=self._clock, fresh=fresh
         )
         self._runners[state.task_id] = runner
+        self._shipping.look(state)
         self.isolation.wake()
         group.create_task(runner.run(), name=f"task {state.task_id}")
         return runner
 
     def _publish(self, state: TaskState) -> None:
+        self._shipping.look(state)
         if state.over:
             # Before the report: whoever hears of it may send the next task at once.
             self._claims.release(state.task_id)
@@ -265,6 +290,7 @@ class Worker:
             await self._one_over.wait()
         # Nobody can ask for their logs any more, and nobody would ever let go of them.
         for task_id in tuple(self._runners):
+            self._shipping.forget(task_id)
             try:
                 await self._forget(task_id)
             except (EngineError, OSError) as error:
@@ -404,22 +430,11 @@ class Worker:
     async def _clean_up_due(self) -> float | None:
         """Clean up the tasks whose time has come; return the seconds until the next one's, None if there is none."""
         now = self._clock.now()
-        kept = sorted(
-            (self._clean_up_at(runner.state, runner.state.removed_at), task_id)
-            for task_id, runner in self._runners.items()
-            if runner.state.over and runner.state.removed_at is not None
-        )
-        surplus = len(kept) - MAX_KEPT
-        for position, (due_at, task_id) in enumerate(kept):
-            if due_at > now and position >= surplus:
-                return due_at - now
+        tasks = due(self.tasks(), now, self._cleanup_after_s, self._shipping.unshipped)
+        for task_id in tasks.now:
+            await self._shipping.give_up(task_id, _NOT_SHIPPED)
             await self._forget(task_id)
-        return None
-
-    def _clean_up_at(self, state: TaskState, removed_at: float) -> float:
-        """Return when to clean up a task: at once, if it was called off before any of it ran, as it has no logs."""
-        called_off = state.stop_code is None and not any(c.has_run for c in state.containers)
-        return removed_at if called_off else removed_at + self._cleanup_after_s
+        return None if tasks.next_at is None else tasks.next_at - now
 
     async def _forget(self, task_id: TaskId) -> None:
         runner = self._runners.get(task_id)

@@ -1,7 +1,8 @@
 """The layout of a data directory, and the two files in it that the daemons write and the CLI reads.
 
     DIR/controlplane/  state.db  credentials.json  endpoint.json  ca.pem ca.key server.pem server.key
-    DIR/agent/         agent.db  identity.json  ca.pem  contact
+                       logs/
+    DIR/agent/         agent.db  identity.json  ca.pem  contact  unshipped.json
 
 Only names and shapes; reading and writing is the caller's.
 """
@@ -45,6 +46,7 @@ class ControlPlaneDir:
         self.ca_key = self.root / "ca.key"
         self.server_certificate = self.root / "server.pem"
         self.server_key = self.root / "server.key"
+        self.logs = self.root / "logs"
 
 
 class AgentDir:
@@ -56,3 +58,4 @@ class AgentDir:
         self.identity = self.root / "identity.json"
         self.ca_certificate = self.root / "ca.pem"
         self.contact = self.root / "contact"
+        self.unshipped = self.root / "unshipped.json"

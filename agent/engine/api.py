@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from agent.engine.output import OutputReader
 from homeport.protocol import NetworkBinding
 from homeport.status import HealthStatus
 
@@ -100,11 +101,16 @@ class EngineEvent(_Fact, frozen=True):
 
 
 class LogLine(_Fact, frozen=True):
-    """One line of a container's log."""
+    """One line of a container's log. `at_ns`: epoch nanoseconds."""
 
-    at: float
+    at_ns: int
     stream: Literal["stdout", "stderr"]
     text: str
+
+    @property
+    def at(self) -> float:
+        """The time as epoch seconds, which can't tell lines apart that are less than a microsecond apart."""
+        return self.at_ns / 1e9
 
 
 class Engine(Protocol):
@@ -165,6 +171,13 @@ class Engine(Protocol):
         self, container_id: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
     ) -> AsyncGenerator[LogLine]:
         """Yield a container's log lines. Close the generator to stop early."""
+        ...
+
+    async def output(self, container_id: str, position: str) -> OutputReader:
+        """Open what a container has written, behind `position` (the text of a `Mark`; "": from the beginning).
+
+        To be closed. Raises NotFound also if there is no output any more.
+        """
         ...
 
     async def create_volume(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -24,8 +25,10 @@ from agent.engine.errors import Conflict, NotFound, Rejected
 from agent.engine.events import watch_events
 from agent.engine.gates import AdaptiveGate, Climb
 from agent.engine.limits import DEFAULT_LIMITS, Limits
+from agent.engine.logfile import open_log_file
 from agent.engine.logs import read_logs
-from agent.engine.plan import IDENTITY_LABELS
+from agent.engine.output import OutputReader
+from agent.engine.plan import IDENTITY_LABELS, SPOOL_FILES
 from agent.engine.pulls import Pulls, RegistryAuth
 from agent.engine.transport import Observe, Transport, docker_host_of
 from homeport.clock import Clock, SystemClock
@@ -200,6 +203,16 @@ class DockerEngine:
             async with contextlib.aclosing(lines):
                 async for line in lines:
                     yield line
+
+    async def output(self, container_id: str, position: str) -> OutputReader:
+        """See Engine. Raises Rejected if the log driver isn't json-file, or its files aren't to be read from here."""
+        document = await self._read("inspect", self._limits.inspect_s, lambda docker: _show(docker, container_id))
+        if document is None or not document.get("LogPath"):
+            raise NotFound(f"container {container_id} has no log")
+        try:
+            return await open_log_file(Path(document["LogPath"]), position, files=SPOOL_FILES)
+        except OSError as error:
+            raise Rejected(f"the Docker Engine's log file can't be read: {error}") from error
 
     # ------------------------------------------------------------ volumes
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from agent.engine.api import ContainerFacts, EngineEvent, EngineInfo, ImageFacts
@@ -18,6 +19,7 @@ __all__ = [
     "event_nanoseconds",
     "image_facts",
     "listed_facts",
+    "parse_ns",
     "parse_time",
 ]
 
@@ -50,6 +52,18 @@ def parse_time(text: str) -> float | None:
     if not text or text.startswith("0001-"):
         return None
     return datetime.fromisoformat(text).timestamp()
+
+
+def parse_ns(text: str) -> int:
+    """Return Docker's RFC 3339 time, of UTC and up to nine decimals, as epoch nanoseconds. Raises ValueError."""
+    second, _, fraction = text.removesuffix("Z").partition(".")
+    return _second(second) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or 0)
+
+
+@lru_cache(maxsize=256)
+def _second(text: str) -> int:
+    """Lines of one moment share it, and reading it is the dearest part."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
 def engine_info(document: Mapping[str, Any], version: Mapping[str, Any]) -> EngineInfo:

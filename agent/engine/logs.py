@@ -15,7 +15,7 @@ import aiohttp
 
 from agent.engine.api import LogLine
 from agent.engine.errors import EngineTimeout, EngineUnavailable
-from agent.engine.facts import parse_time
+from agent.engine.facts import parse_ns
 from agent.engine.limits import Limits
 from agent.engine.transport import Transport
 
@@ -32,15 +32,15 @@ class LineAssembler:
 
     def __init__(self, stream: Literal["stdout", "stderr"]) -> None:
         self._stream = stream
-        self._at: float | None = None
+        self._at_ns: int | None = None
         self._parts: list[str] = []
         self._length = 0
 
     def feed(self, piece: bytes) -> Iterator[LogLine]:
         """Take one piece; yield the lines it completes."""
         stamp, _, text = piece.decode("utf-8", errors="replace").partition(" ")
-        if self._at is None:
-            self._at = parse_time(stamp)
+        if self._at_ns is None:
+            self._at_ns = parse_ns(stamp)
         self._parts.append(text.removesuffix("\n"))
         self._length += len(text)
         if text.endswith("\n") or self._length >= _LINE_MAX:
@@ -48,9 +48,9 @@ class LineAssembler:
 
     def flush(self) -> Iterator[LogLine]:
         """Yield what has no end yet."""
-        if self._at is not None:
-            yield LogLine(at=self._at, stream=self._stream, text="".join(self._parts).removesuffix("\r"))
-        self._at, self._parts, self._length = None, [], 0
+        if self._at_ns is not None:
+            yield LogLine(at_ns=self._at_ns, stream=self._stream, text="".join(self._parts).removesuffix("\r"))
+        self._at_ns, self._parts, self._length = None, [], 0
 
 
 async def read_logs(

@@ -17,7 +17,7 @@ import msgspec
 from agent.engine.api import ContainerPlan
 from agent.engine.errors import Rejected
 from homeport.ids import InstanceId, TaskId
-from homeport.spec import ContainerSpec, HealthCheck, LogConfiguration, TaskSpec, Volume
+from homeport.spec import ContainerSpec, HealthCheck, LogConfiguration, LogShipping, TaskSpec, Volume
 
 __all__ = [
     "CPU_PERIOD_US",
@@ -27,6 +27,7 @@ __all__ = [
     "LABEL_INSTANCE",
     "LABEL_TASK",
     "MIN_CPU_SHARES",
+    "SPOOL_FILES",
     "VolumePlan",
     "container_name",
     "container_plan",
@@ -65,7 +66,11 @@ _FILE_LOG_OPTIONS: Final[Mapping[str, str]] = {"max-size": "10m", "max-file": "3
 #: log service that is slow or gone must not stop the container.
 _LOCAL_LOG_DRIVERS: Final = frozenset({"json-file", "local", "journald", "none"})
 _REMOTE_LOG_OPTIONS: Final[Mapping[str, str]] = {"mode": "non-blocking", "max-buffer-size": "10m"}
-
+#: How many files the Engine keeps of a container whose output is shipped: all there is to bridge an outage of the
+#: control plane. 64 MiB are a day of eight lines a second; of fewer files a larger part would go with each rotation.
+SPOOL_FILES: Final = 4
+#: Not compressed: the agent reads these files, and dockerd would spend the host's CPU for it.
+_SPOOL_OPTIONS: Final[Mapping[str, str]] = {"max-size": "16m", "max-file": str(SPOOL_FILES)}
 
 #: What NVIDIA's container runtime goes by; set as the ECS agent does.
 _VISIBLE_GPUS: Final = "NVIDIA_VISIBLE_DEVICES"
@@ -301,6 +306,8 @@ def _health_check(check: HealthCheck) -> dict[str, Any]:
 
 
 def _log_config(task_id: TaskId, container: ContainerSpec, log_drivers: tuple[str, ...]) -> dict[str, Any]:
+    if container.log is None and container.shipping is not None:
+        return {"Type": _DEFAULT_LOG_DRIVER, "Config": _spool_options(container.shipping)}
     log = container.log or LogConfiguration(driver=_DEFAULT_LOG_DRIVER)
     if log_drivers and log.driver not in log_drivers and log.driver != "none":
         raise Rejected(
@@ -318,6 +325,14 @@ def _log_config(task_id: TaskId, container: ContainerSpec, log_drivers: tuple[st
         # ECS's own option; Docker's driver knows only the whole name of the stream.
         options["awslogs-stream"] = f"{prefix}/{container.name}/{task_id}"
     return {"Type": log.driver, "Config": options}
+
+
+def _spool_options(shipping: LogShipping) -> dict[str, str]:
+    """Return the options of the files that output is shipped from. Who mustn't wait for them has Docker's buffer."""
+    options = {**_SPOOL_OPTIONS, "mode": shipping.mode}
+    if shipping.mode == "non-blocking":
+        options["max-buffer-size"] = shipping.max_buffer_size
+    return options
 
 
 def _derived_name(task: TaskSpec, task_id: TaskId, part: str) -> str:

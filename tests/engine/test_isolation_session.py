@@ -21,7 +21,7 @@ from homeport.ids import TaskId
 from homeport.status import StopCode, TaskStatus
 from tests.engine.conftest import Lab
 from tests.fakes.fleet import FleetServer, a_task, eventually, serve_fleet
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, FakeShipping
 
 pytestmark = pytest.mark.engine
 
@@ -44,6 +44,7 @@ async def an_agent(lab: Lab, identity: Identity, directory: Path) -> AsyncIterat
         owner=identity.instance_id,
         clock=clock,
         rng=random.Random(1),
+        shipping=FakeShipping(),
         contact=contact,
     )
     uplink = Uplink(identity, worker, clock=clock, random=random.Random(2), backoff_cap_s=0.2)

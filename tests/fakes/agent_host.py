@@ -12,13 +12,13 @@ from agent.engine.api import Engine
 from agent.isolation import Contact
 from agent.journal import Journal
 from agent.task.perform import TaskCgroups
-from agent.worker import Worker
+from agent.worker import Shipping, Worker
 from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignment, Assignments, TaskReport
 from homeport.spec import ContainerSpec, Dependency, HealthCheck, RestartPolicy, TaskSpec
 from homeport.status import DesiredStatus, TaskStatus
-from tests.fakes.host import FakeCgroups, FakeHost
+from tests.fakes.host import FakeCgroups, FakeHost, FakeShipping
 
 __all__ = ["OWNER", "AgentHost", "assignment", "container", "depends", "health_check", "restarts", "spec_of"]
 
@@ -91,6 +91,7 @@ class AgentHost:
         self.cleanup_after_s = cleanup_after_s
         self.contact = contact
         self.host = FakeHost()
+        self.shipping: Shipping = FakeShipping()
         self.cgroups = cgroups or FakeCgroups()
         self.reports: dict[str, TaskReport] = {}
         self.history: list[TaskReport] = []
@@ -116,6 +117,7 @@ class AgentHost:
             owner=self.owner,
             clock=self.clock,
             rng=random.Random(1),
+            shipping=self.shipping,
             cleanup_after_s=self.cleanup_after_s,
             contact=self.contact(),
         )

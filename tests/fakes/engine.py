@@ -240,7 +240,7 @@ class FakeEngine:
     def write_log(self, container: str, text: str, *, stream: Literal["stdout", "stderr"] = "stdout") -> None:
         """Let a container write one line."""
         record = self._containers[self.find(container).container_id]
-        record.log.append(LogLine(at=self.clock.now(), stream=stream, text=text))
+        record.log.append(LogLine(at_ns=int(self.clock.now() * 1e9), stream=stream, text=text))
         self._wake_log_readers()
 
     # ------------------------------------------------------------ what a test sees

@@ -1,12 +1,14 @@
 """A host in memory, as the worker sees it, and cgroups that are only remembered."""
 
 import asyncio
+from collections.abc import Callable
 
+from agent.task.model import TaskState
 from homeport.ids import TaskId
 from homeport.protocol import Condition, HostFacts
 from homeport.spec import Resources, TaskSpec
 
-__all__ = ["FakeCgroups", "FakeHost"]
+__all__ = ["FakeCgroups", "FakeHost", "FakeShipping"]
 
 
 class FakeHost:
@@ -48,3 +50,27 @@ class FakeCgroups:
 
     async def remove(self, task_id: TaskId) -> None:
         self.tasks.discard(task_id)
+
+
+class FakeShipping:
+    """Ships nothing. Tasks in `held` have output that isn't kept; `given_up` are those of them that are no more."""
+
+    def __init__(self) -> None:
+        self.on_shipped: Callable[[], None] = lambda: None
+        self.held: set[TaskId] = set()
+        self.seen: dict[TaskId, TaskState] = {}
+        self.given_up: list[TaskId] = []
+
+    def look(self, state: TaskState) -> None:
+        self.seen[state.task_id] = state
+
+    def unshipped(self, task_id: TaskId) -> bool:
+        return task_id in self.held
+
+    async def give_up(self, task_id: TaskId, why: str) -> None:
+        if task_id in self.held:
+            self.given_up.append(task_id)
+        self.forget(task_id)
+
+    def forget(self, task_id: TaskId) -> None:
+        self.seen.pop(task_id, None)

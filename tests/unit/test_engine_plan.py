@@ -12,6 +12,7 @@ from homeport.spec import (
     DockerVolume,
     HealthCheck,
     LogConfiguration,
+    LogShipping,
     Mount,
     PortMapping,
     TaskSpec,
@@ -317,6 +318,19 @@ def test_mounts_that_can_not_be_are_refused(mount: Mount, volumes: tuple[Volume,
 def test_logs_are_bounded_and_block_nobody(log: LogConfiguration | None, expected: tuple[str, dict[str, str]]) -> None:
     config = host(container(log=log))["LogConfig"]
     assert (config["Type"], config["Config"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("shipping", "buffer"),
+    [
+        (LogShipping(group="g"), {"mode": "non-blocking", "max-buffer-size": "10m"}),
+        (LogShipping(group="g", max_buffer_size="1m"), {"mode": "non-blocking", "max-buffer-size": "1m"}),
+        (LogShipping(group="g", mode="blocking"), {"mode": "blocking"}),
+    ],
+)
+def test_output_that_is_shipped_waits_in_bounded_files(shipping: LogShipping, buffer: dict[str, str]) -> None:
+    config = host(container(shipping=shipping))["LogConfig"]
+    assert config == {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "4", **buffer}}
 
 
 def test_a_log_driver_that_the_engine_lacks_is_refused_by_name() -> None:
