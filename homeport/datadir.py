@@ -1,6 +1,6 @@
 """The layout of a data directory, and the two files in it that the daemons write and the CLI reads.
 
-    DIR/controlplane/  state.db  credentials.json  endpoint.json  ca.pem ca.key server.pem server.key
+    DIR/controlplane/  state.db  credentials.json  endpoint.json  ca.pem ca.key server.pem server.key  logs/
                        logs/
     DIR/agent/         agent.db  identity.json  ca.pem  contact  unshipped.json
 
@@ -46,6 +46,7 @@ class ControlPlaneDir:
         self.ca_key = self.root / "ca.key"
         self.server_certificate = self.root / "server.pem"
         self.server_key = self.root / "server.key"
+        self.logs = self.root / "logs"
         self.logs = self.root / "logs"
 
 

@@ -1,0 +1,166 @@
+"""Blocks: some hundred kilobytes of one stream's events, compressed and checksummed, that explain themselves.
+
+    magic  header's length  payload's length  CRC-32 of header and payload
+    header: MessagePack of a BlockHeader
+    payload: zstandard of a MessagePack list of StoredEvents, in the order (time, number)
+
+The header repeats the group and the stream as they were, so that a lost catalog can be made again from blocks alone.
+Pure: bytes in, bytes out.
+"""
+
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+import zstandard
+
+from controlplane.logs.api import LogEvent, LogGroup, LogStream, StoredEvent
+
+__all__ = [
+    "BLOCK_BYTES",
+    "OVERHEAD",
+    "SPAN_MS",
+    "BlockDamaged",
+    "BlockHeader",
+    "blocks_in",
+    "decode_batch",
+    "decode_block",
+    "encode_batch",
+    "encode_block",
+    "partition",
+    "size_of",
+]
+
+#: What CloudWatch counts for an event beside its text.
+OVERHEAD: Final = 26
+#: A block is full with so many bytes of text. Large enough to compress well, small enough that the last lines of a
+#: stream are there in a few milliseconds.
+BLOCK_BYTES: Final = 256 * 1024
+#: No block's events are further apart, so that an event of old in a batch doesn't make every search read its block, and
+#: a search knows how far before its beginning a block of interest can begin.
+SPAN_MS: Final = 3_600_000
+
+_MAGIC: Final = b"HPL1"
+_PREFIX: Final = struct.Struct(">4sIII")
+_LEVEL: Final = 3
+#: Batches live for minutes, and are written in the path that an agent waits for.
+_BATCH_LEVEL: Final = 1
+
+
+class BlockDamaged(Exception):
+    """The bytes aren't the block that was written; the text says how one can tell."""
+
+
+class BlockHeader(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a block holds, and of which stream. `size`: of its events, as CloudWatch counts."""
+
+    group: LogGroup
+    stream: LogStream
+    count: int
+    first_at: int
+    last_at: int
+    first_number: int
+    last_number: int
+    size: int
+    ingested_at: int
+
+
+class _Codecs(threading.local):
+    """Compressors can't be shared by threads."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+        self.compress_batch = zstandard.ZstdCompressor(level=_BATCH_LEVEL).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_codecs: Final = _Codecs()
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_header: Final = msgspec.msgpack.Decoder(BlockHeader).decode
+_decode_events: Final = msgspec.msgpack.Decoder(list[StoredEvent]).decode
+_decode_batch: Final = msgspec.msgpack.Decoder(list[LogEvent]).decode
+
+
+def size_of(text: str) -> int:
+    """Return what an event with this text counts in bytes, as CloudWatch does it."""
+    return (len(text) if text.isascii() else len(text.encode())) + OVERHEAD
+
+
+def encode_batch(events: Sequence[LogEvent]) -> bytes:
+    """Return events as the catalog keeps them until they are sealed."""
+    return _codecs.compress_batch(_encode(events))
+
+
+def decode_batch(body: bytes) -> list[LogEvent]:
+    """Return what `encode_batch` was given."""
+    return _decode_batch(_codecs.decompress(body))
+
+
+def partition(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
+    """Cut events, in order, into what is to be one block each: of BLOCK_BYTES and a span of SPAN_MS at most."""
+    begin = size = 0
+    for place, event in enumerate(events):
+        if place > begin and (size >= BLOCK_BYTES or event.at - events[begin].at > SPAN_MS):
+            yield events[begin:place]
+            begin, size = place, 0
+        size += len(event.text) + OVERHEAD
+    if begin < len(events):
+        yield events[begin:]
+
+
+def encode_block(group: LogGroup, stream: LogStream, events: Sequence[StoredEvent]) -> tuple[BlockHeader, bytes]:
+    """Make a block of some events, in order, at least one."""
+    numbers = [event.number for event in events]
+    header = BlockHeader(
+        group=group,
+        stream=stream,
+        count=len(events),
+        first_at=events[0].at,
+        last_at=events[-1].at,
+        first_number=min(numbers),
+        last_number=max(numbers),
+        size=sum(size_of(event.text) for event in events),
+        ingested_at=max(event.ingested_at for event in events),
+    )
+    head, payload = _encode(header), _codecs.compress(_encode(events))
+    crc = zlib.crc32(payload, zlib.crc32(head))
+    return header, b"".join((_PREFIX.pack(_MAGIC, len(head), len(payload), crc), head, payload))
+
+
+def decode_block(block: bytes) -> list[StoredEvent]:
+    """Return a block's events. Raises BlockDamaged."""
+    head_length = _check(block)
+    return _decode_events(_codecs.decompress(block[_PREFIX.size + head_length :]))
+
+
+def _check(block: bytes) -> int:
+    """Return how long the header of a whole block is. Raises BlockDamaged."""
+    if len(block) < _PREFIX.size:
+        raise BlockDamaged("it is cut short")
+    magic, head_length, payload_length, crc = _PREFIX.unpack_from(block)
+    if magic != _MAGIC or len(block) != _PREFIX.size + head_length + payload_length:
+        raise BlockDamaged("it isn't where it should be, or is cut short")
+    if zlib.crc32(memoryview(block)[_PREFIX.size :]) != crc:
+        raise BlockDamaged("its checksum is wrong")
+    return int(head_length)
+
+
+def blocks_in(segment: bytes) -> Iterator[tuple[int, int, BlockHeader]]:
+    """Yield (offset, length, header) of the sound blocks of a segment file. Ends where no block begins."""
+    offset = 0
+    while offset + _PREFIX.size <= len(segment):
+        magic, head_length, payload_length, _ = _PREFIX.unpack_from(segment, offset)
+        length = _PREFIX.size + head_length + payload_length
+        if magic != _MAGIC or offset + length > len(segment):
+            return
+        block = segment[offset : offset + length]
+        try:
+            _check(block)
+        except BlockDamaged:
+            pass  # what follows may be sound
+        else:
+            yield offset, length, _decode_header(block[_PREFIX.size : _PREFIX.size + head_length])
+        offset += length

@@ -1,0 +1,227 @@
+"""Reading: the pieces of a stream or group, loaded when their turn comes and merged into order.
+
+Pieces may overlap in time (PutLogEvents brings old events, streams run side by side), so what is loaded is given out
+only up to where the next piece begins. How much is held meanwhile is bounded: beyond it, the later half of what is
+loaded is let go, and loaded again when it is its turn. All of it runs in a reader's thread.
+"""
+
+import heapq
+import itertools
+import operator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec.structs import replace
+
+from controlplane.logs.api import EventKey, StoredEvent
+from controlplane.logs.blocks import OVERHEAD, BlockDamaged, decode_batch, decode_block, size_of
+from controlplane.logs.pieces import Piece, Times
+from controlplane.logs.segments import SegmentFiles
+from homeport.protocol import LogKind
+
+__all__ = ["Entry", "Loader", "first_events", "last_events", "merged"]
+
+#: (time, stream, number, event): sorts as a scan's answers do.
+Entry = tuple[int, str, int, StoredEvent]
+
+#: Bytes of events that a scan holds loaded, as CloudWatch counts them.
+_HELD_BYTES: Final = 48 * 1024 * 1024
+
+_at: Final = operator.attrgetter("at")
+_entry_at: Final = operator.itemgetter(0)
+_key: Final = operator.attrgetter("at", "number")
+
+
+class Loader:
+    """Loads pieces within `times`. `still_there` tells whether a block is still in the catalog. Counts in `blocks`."""
+
+    def __init__(self, files: SegmentFiles, times: Times, still_there: Callable[[int], bool]) -> None:
+        self.blocks = 0
+        self._files = files
+        self._times = times
+        self._still_there = still_there
+
+    def load(self, piece: Piece) -> list[StoredEvent]:
+        """Return its events in order. One of kind GAP is in the place of a block that can't be read."""
+        events = _batch(piece) if piece.body else self._block(piece)
+        start = piece.first_at if self._times.start is None else max(piece.first_at, self._times.start)
+        if events and events[0].at < start:
+            del events[: bisect_left(events, start, key=_at)]
+        end = self._times.end
+        if end is not None and events and events[-1].at >= end:
+            del events[bisect_left(events, end, key=_at) :]
+        return events
+
+    def _block(self, piece: Piece) -> list[StoredEvent]:
+        self.blocks += 1
+        try:
+            return decode_block(self._files.read(piece.segment, piece.offset, piece.length))
+        except FileNotFoundError:
+            if not self._still_there(piece.block):
+                return []
+            return self._gap(piece, f"{self._files.path(piece.segment)} is gone")
+        except BlockDamaged as error:
+            if not self._still_there(piece.block):
+                return []
+            return self._gap(piece, f"of their block in {self._files.path(piece.segment)}, {error}")
+
+    def _gap(self, piece: Piece, why: str) -> list[StoredEvent]:
+        # Where the search begins, if that is within the block: whoever asks for a part of it must be told, too.
+        at = piece.first_at if self._times.start is None else max(piece.first_at, self._times.start)
+        events = f"{piece.count} events" if piece.count > 1 else "1 event"
+        text = f"{events} from {_utc(piece.first_at)} to {_utc(piece.last_at)} can't be read: {why}"
+        return [StoredEvent(at, piece.first_number, piece.last_at, text, LogKind.GAP)]
+
+
+def _batch(piece: Piece) -> list[StoredEvent]:
+    events = [
+        StoredEvent(event.at, number, piece.ingested_at, event.text, event.kind)
+        for number, event in enumerate(decode_batch(piece.body), piece.first_number)
+    ]
+    events.sort(key=_key)
+    return events
+
+
+def _utc(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# ---------------------------------------------------------------- one stream
+
+
+def first_events(
+    pieces: Iterator[Piece], load: Callable[[Piece], list[StoredEvent]], after: EventKey | None, before: EventKey | None
+) -> Iterator[StoredEvent]:
+    """Yield a stream's events in order, of pieces that come by when they begin."""
+    held: list[StoredEvent] = []
+    for piece in pieces:
+        ready = bisect_left(held, piece.first_at, key=_at)
+        yield from held[:ready]
+        held = held[ready:]
+        loaded = _between(load(piece), after, before)
+        held = sorted([*held, *loaded], key=_key) if held else loaded
+    yield from held
+
+
+def last_events(
+    pieces: Iterator[Piece], load: Callable[[Piece], list[StoredEvent]], after: EventKey | None, before: EventKey | None
+) -> Iterator[StoredEvent]:
+    """Yield a stream's events from the last one back, of pieces that come by when they end, the last one first."""
+    held: list[StoredEvent] = []
+    for piece in pieces:
+        ready = bisect_left(held, piece.last_at + 1, key=_at)
+        yield from reversed(held[ready:])
+        held = held[:ready]
+        loaded = _between(load(piece), after, before)
+        held = sorted([*held, *loaded], key=_key) if held else loaded
+    yield from reversed(held)
+
+
+def _between(events: list[StoredEvent], after: EventKey | None, before: EventKey | None) -> list[StoredEvent]:
+    begin = 0 if after is None else bisect_left(events, (after[0], after[1] + 1), key=_key)
+    end = len(events) if before is None else bisect_left(events, before, key=_key)
+    return events[begin:end] if begin or end < len(events) else events
+
+
+def taken(events: Iterator[StoredEvent], limit: int, max_bytes: int) -> list[StoredEvent]:
+    """Return the first of `events`: `limit` at most, and `max_bytes`, but one at least."""
+    found: list[StoredEvent] = []
+    size = 0
+    for event in itertools.islice(events, limit):
+        size += size_of(event.text)
+        if found and size > max_bytes:
+            break
+        found.append(event)
+    return found
+
+
+# ---------------------------------------------------------------- a group
+
+
+def merged(
+    pieces: Iterator[Piece], load: Callable[[Piece], list[StoredEvent]], *, held_bytes: int = _HELD_BYTES
+) -> Iterator[list[Entry]]:
+    """Yield events of many streams in the order (time, stream, number), in chunks, of pieces by when they begin.
+
+    Chunks may be empty: between two of them no more than a few blocks are read.
+    """
+    held = _Held()
+    let_go: list[tuple[int, int, Piece]] = []
+    turn = itertools.count()
+    source = _by_turn(pieces, let_go)
+    loaded = 0
+    for piece in source:
+        if loaded > len(held.runs) // 8:
+            yield held.take(piece.first_at)
+            loaded = 0
+        held.add(piece, load(piece))
+        loaded += 1
+        if held.size > held_bytes:
+            yield held.take(piece.first_at)
+            for later in held.let_go() if held.size > held_bytes else ():
+                heapq.heappush(let_go, (later.first_at, next(turn), later))
+    yield held.take(None)
+
+
+def _by_turn(pieces: Iterator[Piece], let_go: list[tuple[int, int, Piece]]) -> Iterator[Piece]:
+    """Yield pieces and, in between, those that were let go meanwhile, by when they begin."""
+    following = next(pieces, None)
+    while following is not None or let_go:
+        if let_go and (following is None or let_go[0][0] <= following.first_at):
+            yield heapq.heappop(let_go)[2]
+        elif following is not None:
+            piece, following = following, next(pieces, None)
+            yield piece
+
+
+class _Held:
+    """What is loaded and not given out: a run of entries, in order, of each piece."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[Piece, list[Entry]]] = []
+        self.size = 0
+
+    def add(self, piece: Piece, events: Sequence[StoredEvent]) -> None:
+        if events:
+            name = piece.stream
+            self.runs.append((piece, [(event.at, name, event.number, event) for event in events]))
+            self.size += _size(self.runs[-1][1])
+
+    def take(self, until: int | None) -> list[Entry]:
+        """Return everything before `until`, in order."""
+        found: list[Entry] = []
+        rest: list[tuple[Piece, list[Entry]]] = []
+        for piece, run in self.runs:
+            if until is None or run[-1][0] < until:
+                found += run
+            elif run[0][0] >= until:
+                rest.append((piece, run))
+            else:
+                ready = bisect_left(run, until, key=_entry_at)
+                found += run[:ready]
+                rest.append((piece, run[ready:]))
+        self.runs = rest
+        self.size -= _size(found)
+        found.sort()
+        return found
+
+    def let_go(self) -> list[Piece]:
+        """Keep the earlier half of what is held, and return the pieces to be loaded again for the rest of it."""
+        middles = sorted(run[len(run) // 2][0] for _, run in self.runs)
+        horizon = max(middles[len(middles) // 2], min(run[0][0] for _, run in self.runs) + 1)
+        again, rest = [], []
+        for piece, run in self.runs:
+            begin = bisect_left(run, horizon, key=_entry_at)
+            if begin < len(run):
+                again.append(replace(piece, first_at=run[begin][0]))
+            if begin:
+                rest.append((piece, run[:begin]))
+        self.runs = rest
+        self.size = sum(_size(run) for _, run in rest)
+        return again
+
+
+def _size(run: Sequence[Entry]) -> int:
+    return sum(len(entry[3].text) for entry in run) + OVERHEAD * len(run)

@@ -1,0 +1,94 @@
+"""How much the log store may take: its own limit, and what it leaves of the disk to others.
+
+- No more than the limit that was set (10 GiB if none was).
+- While the disk has less than a reserve free (a tenth of it, 1 GiB at most), the oldest logs go, whoever filled it;
+  but never the last tenth of the limit: lines that are there are worth more than those to come.
+- Below half the reserve nothing is taken any more, so that the state's journal on the same disk never runs out.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from controlplane.logs.api import StoreUnavailable
+
+__all__ = ["DEFAULT_LIMIT_BYTES", "Disk", "Space", "in_words"]
+
+DEFAULT_LIMIT_BYTES: Final = 10 * 1024**3
+_RESERVE_BYTES: Final = 1024**3
+_RESERVE_PART: Final = 10
+_KEPT_PART: Final = 10
+#: What may be there beyond the limit until the oldest is gone: a part of it.
+_SLACK_PART: Final = 16
+_MIN_SLACK_BYTES: Final = 256 * 1024
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A file system's size and what is free of it, in bytes."""
+
+    total: int
+    free: int
+
+
+class Space:
+    """Decides how much may be there. `measure` asks the file system of a directory."""
+
+    def __init__(self, root: Path, limit_bytes: int, *, measure: Callable[[Path], Disk] | None = None) -> None:
+        self.root = root
+        self.limit_bytes = limit_bytes
+        self._measure = measure or _measure
+
+    def disk(self) -> Disk:
+        """Return what the file system has. Raises OSError."""
+        return self._measure(self.root)
+
+    def allowed(self, used: int) -> int:
+        """Return how much may be there, of which `used` is. Raises OSError."""
+        disk = self.disk()
+        kept = min(used, self.limit_bytes // _KEPT_PART)
+        return min(self.limit_bytes, max(used + disk.free - _reserve(disk), kept))
+
+    def check(self, used: int) -> None:
+        """Raise StoreUnavailable if nothing may be added to `used`. Raises OSError."""
+        disk = self.disk()
+        needed = _reserve(disk) // 2
+        if disk.free < needed:
+            raise StoreUnavailable(
+                f"no logs are taken: {in_words(disk.free)} of {in_words(disk.total)} are free on the disk of"
+                f" {self.root}, and the last {in_words(needed)} are kept for the control plane itself; make room there"
+            )
+        if used > self.limit_bytes + max(self.limit_bytes // _SLACK_PART, _MIN_SLACK_BYTES):
+            raise StoreUnavailable(
+                f"no logs are taken: {in_words(used)} are kept in {self.root}, the limit is"
+                f" {in_words(self.limit_bytes)}, and the oldest couldn't be removed yet"
+            )
+
+    def explain(self, error: Exception) -> str:
+        """Return why a read or write failed, in words for users."""
+        try:
+            disk = self.disk()
+        except OSError:
+            return f"the log store in {self.root} can't be used: {error}"
+        return f"the log store in {self.root} can't be used: {error} ({in_words(disk.free)} are free there)"
+
+
+def _measure(path: Path) -> Disk:
+    usage = shutil.disk_usage(path)
+    return Disk(usage.total, usage.free)
+
+
+def _reserve(disk: Disk) -> int:
+    return min(_RESERVE_BYTES, disk.total // _RESERVE_PART)
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes for people."""
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
