@@ -17,9 +17,16 @@ from msgspec.structs import replace
 from controlplane.context import Context
 from controlplane.events.api import EventFeed, NumberedEvent
 from controlplane.events.dispatch import Post, deliver, start_tasks, time_of
-from controlplane.events.pattern import compile_pattern
 from controlplane.events.retrying import Backoff, Outcome, Verdict, retry_policy
-from controlplane.events.targets import TargetKind, delivery_of, destination_of, kind_of, target_of
+from controlplane.events.targets import (
+    TargetKind,
+    delivery_of,
+    destination_of,
+    is_followed,
+    is_wanted,
+    kind_of,
+    target_of,
+)
 from controlplane.events.transform import input_of
 from controlplane.state.delivery_records import DeliveryRecord
 from controlplane.state.schedule_records import RuleRecord
@@ -76,6 +83,11 @@ class Courier:
         self._changed = asyncio.Event()
         self._next_send = 0.0
 
+    @property
+    def name(self) -> str:
+        """RULE/TARGET, for the log."""
+        return f"{self._rule}/{self._target_id}"
+
     def wake(self) -> None:
         """Try again at once: something about the target has changed."""
         self._changed.set()
@@ -104,7 +116,7 @@ class Courier:
 
     async def _handle(self, event: NumberedEvent) -> None:
         rule, target = self._look()
-        if compile_pattern(rule.pattern).matches(event.document):
+        if is_wanted(rule, target, event.document, self._context.arns.rule(self._rule)):
             if kind_of(target["Arn"]) is TargetKind.ECS:
                 self._start_tasks(_Parcel(rule, target, event))
                 return
@@ -117,7 +129,9 @@ class Courier:
         """Return the rule and the target as they are now. Raises _Over if they are no more."""
         rule = self._context.state.rules.get(self._rule)
         target = None if rule is None else target_of(rule, self._target_id)
-        if rule is None or target is None or rule.state != "ENABLED" or not rule.pattern or not self._is_mine():
+        if rule is None or target is None or rule.state != "ENABLED" or not self._is_mine():
+            raise _Over
+        if not is_followed(rule, target):
             raise _Over
         return rule, target
 

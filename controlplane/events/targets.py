@@ -2,26 +2,36 @@
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from controlplane.context import Context
+from controlplane.events.pattern import compile_pattern
 from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
 from controlplane.state.schedule_records import RuleRecord
 from controlplane.state.state import State, Transaction
 
 __all__ = [
+    "SCHEDULED_SOURCE",
+    "SCHEDULED_TYPE",
     "TargetKind",
     "begin",
     "connection_of",
     "delivery_of",
     "destination_of",
     "forget",
+    "is_followed",
+    "is_wanted",
     "kind_of",
     "log_group_of",
     "target_of",
 ]
+
+
+#: What EventBridge calls the events that a rule's timetable makes.
+SCHEDULED_SOURCE: Final = "aws.events"
+SCHEDULED_TYPE: Final = "Scheduled Event"
 
 
 class TargetKind(Enum):
@@ -52,6 +62,22 @@ def log_group_of(arn: str) -> str:
 def target_of(rule: RuleRecord, target_id: str) -> Mapping[str, Any] | None:
     """Return a rule's target."""
     return next((target for target in rule.targets if target["Id"] == target_id), None)
+
+
+def is_followed(rule: RuleRecord, target: Mapping[str, Any]) -> bool:
+    """Tell whether a target is brought events: those that its rule matches, or those that its timetable makes.
+
+    An ECS target's due times are run without an event.
+    """
+    return bool(rule.pattern) or kind_of(target["Arn"]) is not TargetKind.ECS
+
+
+def is_wanted(rule: RuleRecord, target: Mapping[str, Any], event: Mapping[str, Any], rule_arn: str) -> bool:
+    """Tell whether an event is for a target."""
+    if rule.pattern and compile_pattern(rule.pattern).matches(event):
+        return True
+    due = event.get("source") == SCHEDULED_SOURCE and event.get("detail-type") == SCHEDULED_TYPE
+    return due and event.get("resources") == [rule_arn] and kind_of(target["Arn"]) is not TargetKind.ECS
 
 
 def delivery_of(state: State, rule: str, target_id: str) -> DeliveryRecord | None:

@@ -9,6 +9,8 @@ from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.tasks import NO_INSTANCES, start_tasks
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
+from controlplane.events.notes import CustomFacts
+from controlplane.events.targets import SCHEDULED_SOURCE, SCHEDULED_TYPE
 from controlplane.schedules.decide import Decision, Snapshot, after_attempt
 from controlplane.schedules.target import run_task_request
 from controlplane.standalone.stops import asked_to_stop
@@ -51,10 +53,19 @@ def act(context: Context, snapshot: Snapshot, decision: Decision) -> None:
                 running[target_id] = (*running.get(target_id, ()), *tasks)
             trigger = replace(trigger, running={target: tasks for target, tasks in running.items() if tasks})
         transaction.put(trigger)
+        if len(snapshot.targets) < len(trigger.targets):
+            for due in decision.due:
+                transaction.emit(_due_event(context, trigger, due))
         if decision.completed:
             forget_trigger(context, transaction, trigger, keep_runs=True)
     for run in runs:
         _tell(run)
+
+
+def _due_event(context: Context, trigger: TriggerRecord, due: float) -> CustomFacts:
+    """What EventBridge tells a rule's targets of a due time."""
+    arn = context.arns.rule(trigger.name)
+    return CustomFacts(source=SCHEDULED_SOURCE, detail_type=SCHEDULED_TYPE, detail={}, resources=(arn,), time=due)
 
 
 def forget_trigger(

@@ -58,6 +58,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     put: tuple[ScheduleRunRecord, ...] = ()
     #: Runs to start tasks for, now.
     start: tuple[ScheduleRunRecord, ...] = ()
+    #: Due times that are told as events to targets that run no tasks.
+    due: tuple[float, ...] = ()
     #: The trigger as it is from now on.
     trigger: TriggerRecord
     #: It has done all it ever will, and is to be deleted.
@@ -83,6 +85,7 @@ class _Draft:
         self.number = snapshot.trigger.last_run
         self.next_at = snapshot.trigger.next_at
         self.pending = list(snapshot.pending)
+        self.due: list[float] = []
         self.stop: list[str] = []
         self.put: list[ScheduleRunRecord] = []
         self.start: list[ScheduleRunRecord] = []
@@ -106,6 +109,7 @@ class _Draft:
             stop=tuple(dict.fromkeys(self.stop)),
             put=tuple(self.put),
             start=tuple(self.start),
+            due=tuple(self.due),
             trigger=trigger,
             completed=_is_over(trigger) and not unsettled,
             wake_at=min(self.moments, default=None),
@@ -125,6 +129,7 @@ class _Draft:
         ready = list(takewhile(lambda due: fires_at(timetable, key, due) <= self.now, on_time))
         last = max([*ready, late_until, *missed[-1:]])
         self.next_at = next(iter(due_times(timetable, last)), None)
+        self.due = ready or missed[-1:]
         for target_id, policy in self.targets.items():
             caught_up = self._catch_up(target_id, policy, missed, late_until, others=bool(ready))
             for due in [*caught_up, *ready]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.api.events import MAX_RULES
+from controlplane.api.events.rules import MAX_RULES
 from tests.contract.refusals import refused
 from tests.contract.schedules import CLUSTER, ecs_target
 from tests.contract.server import ACCOUNT, REGION, ApiServer
@@ -69,7 +69,6 @@ def test_putting_a_rule_again_changes_it_and_keeps_its_targets_and_tags(server: 
         ({"ScheduleExpression": "cron(0 3 * * * *)"}, "Parameter ScheduleExpression is not valid."),
         ({"ScheduleExpression": "at(2030-01-01T00:00:00)"}, "at(...) is EventBridge Scheduler's"),
         ({"ScheduleExpression": ""}, "Parameter(s) EventPattern or ScheduleExpression must be specified."),
-        ({"EventPattern": '{"source": ["aws.ecs"]}'}, "EventPattern isn't served by Homeport"),
         ({"EventBusName": "mine"}, "ScheduleExpression is supported only on the default event bus."),
         ({"State": "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"}, "use ENABLED or DISABLED"),
         ({"Tags": [{"Key": "homeport:overlap", "Value": "no"}]}, "homeport:overlap must be one of"),
@@ -126,9 +125,9 @@ def test_targets_are_added_replaced_listed_and_removed(events: Any) -> None:
         ),
         ({"EcsParameters": None}, "Parameter(s) EcsParameters must be specified for target: one."),
         ({"ecs": {"TaskCount": 11}}, "TaskCount must be between 1 and 10"),
-        ({"Input": "{}{"}, "Input is not valid JSON"),
-        ({"InputPath": "$.detail"}, "InputPath isn't served"),
-        ({"InputTransformer": {"InputTemplate": "x"}}, "InputTransformer isn't served"),
+        ({"Input": "{}{"}, "Invalid Input for target one : it is not valid JSON"),
+        ({"InputPath": "$.detail"}, "InputPath isn't served by Homeport for an ECS target of a rule with a Schedule"),
+        ({"InputTransformer": {"InputTemplate": "{}"}}, "InputTransformer isn't served"),
         ({"SqsParameters": {"MessageGroupId": "a"}}, "SqsParameters isn't served"),
     ],
 )
