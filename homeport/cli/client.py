@@ -5,10 +5,10 @@ botocore alone makes signatures and parses answers. Its errors become sentences 
 
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -105,20 +105,25 @@ class Client:
 
         `follow` waits for the next line as long as it takes, but notices when the control plane is no longer there.
         """
-        response = self._send(
-            "GET" if document is None else "POST",
-            f"{path}?{urlencode(query)}",
-            body=b"" if document is None else json.dumps(document).encode(),
-            stream=True,
-            timeout_s=_SILENCE_S if follow else _READ_TIMEOUT_S,
-        )
-        if response.status_code != 200:
-            self._json(response)
-        rest = b""
-        with self._translated():
-            for chunk in response.raw.stream(_PIECE_BYTES):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from (json.loads(line) for line in whole if line)
+        for line in self._raw_lines(path, query, follow=follow, document=document):
+            if line:
+                yield json.loads(line)
+
+    def server_sent(
+        self, path: str, query: Mapping[str, str | Sequence[str]], *, follow: bool = False
+    ) -> Generator[tuple[int, str, Any], None, None]:
+        """GET a stream of server-sent events and yield (id, event, data) of each; a mere mark is (id, "", None).
+
+        `follow` as for `lines`.
+        """
+        fields: dict[str, str] = {}
+        for line in self._raw_lines(path, query, follow=follow):
+            name, _, value = line.decode().partition(": ")
+            if name:
+                fields[name] = value
+            elif not line and "id" in fields:
+                yield int(fields["id"]), fields.get("event", ""), json.loads(fields.get("data", "null"))
+                fields.clear()
 
     def get(self, path: str) -> int:
         """GET a path without a signature, e.g. /readyz, and return the HTTP status. Raises CannotConnect."""
@@ -144,6 +149,29 @@ class Client:
             yield from response.raw.stream(_PIECE_BYTES)
 
     # ---------------------------------------------------------------- private
+
+    def _raw_lines(
+        self,
+        path: str,
+        query: Mapping[str, str | Sequence[str]],
+        *,
+        follow: bool,
+        document: dict[str, Any] | None = None,
+    ) -> Generator[bytes, None, None]:
+        response = self._send(
+            "GET" if document is None else "POST",
+            f"{path}?{urlencode(query, doseq=True, quote_via=quote)}",  # as it is signed
+            body=b"" if document is None else json.dumps(document).encode(),
+            stream=True,
+            timeout_s=_SILENCE_S if follow else _READ_TIMEOUT_S,
+        )
+        if response.status_code != 200:
+            self._json(response)
+        rest = b""
+        with self._translated():
+            for chunk in response.raw.stream(_PIECE_BYTES):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from whole
 
     def _aws(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in parameters.items() if value is not None}

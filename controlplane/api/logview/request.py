@@ -101,7 +101,7 @@ def _pattern(text: str) -> object | None:
         said = error.args[0] if error.args else error
         said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise InvalidParameterException(
-            f"grep must be a regular expression (RE2), but '{text:.100}': {said}."
+            f"grep must be a regular expression (RE2), but was '{text:.100}': {said}."
         ) from error
     return pattern
 

@@ -1,0 +1,373 @@
+"""`homeport logs` as a developer reads it: of tasks and services, of the living and the dead."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from homeport.cli.client import Client
+from homeport.cli.connection import Connection
+from homeport.cli.errors import CannotConnect
+from homeport.protocol import ContainerReport, LogKind
+from homeport.status import ContainerStatus, TaskStatus
+from tests.contract.commandline import Homeport
+from tests.contract.containers_logs import BEGAN, ContainersLogs
+from tests.contract.fleet import WEB, Fleet, register_web, run
+from tests.contract.server import ACCESS_KEY_ID, REGION, SECRET, ApiServer
+from tests.contract.service_calls import create
+
+SIDE = {**WEB, "name": "side", "essential": False}
+
+
+@pytest.fixture
+def fleet(server: ApiServer) -> Fleet:
+    return Fleet(server)
+
+
+@pytest.fixture
+def logs(fleet: Fleet, ecs: Any) -> ContainersLogs:
+    """A host, and the definitions `web` of one container and `two` of two."""
+    fleet.add_host("anna", memory=65536, cpu=65536)
+    register_web(ecs)
+    register_web(ecs, "two", [WEB, SIDE])
+    return ContainersLogs(fleet)
+
+
+def started(logs: ContainersLogs, ecs: Any, family: str = "web", service: Any = None) -> str:
+    """Run a task; return its ARN once it runs."""
+    arn: str = run(ecs, taskDefinition=family)["taskArn"]
+    logs.fleet.running(arn)
+    if service is not None:
+        logs.into_service(arn, service)
+    return arn
+
+
+def task_id(arn: str) -> str:
+    return arn.rsplit("/", 1)[-1]
+
+
+# ---------------------------------------------------------------- a task
+
+
+def test_a_log_is_read_from_the_store(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"), (2, "two"))
+    logs.ship(arn, (3, "bad"), kind=LogKind.STDERR)
+    found = homeport("logs", task_id(arn))
+    assert (found.stdout, found.stderr) == ("one\ntwo\n", "bad\n")
+    assert homeport("logs", arn, "-n", "2").stdout == "two\n"
+    assert homeport("logs", arn, "--stderr").stdout == ""
+    assert homeport("logs", arn, "--stdout").stderr == ""
+    first = homeport("logs", arn, "-t", "web").stdout.splitlines()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.000 one", first)
+    document = json.loads(homeport("logs", arn, "--json", "-n", "1").stdout)
+    expected = {
+        "at": BEGAN + 3.0,
+        "stream": "stderr",
+        "text": "bad",
+        "task": task_id(arn),
+        "container": "web",
+        "number": 3,
+    }
+    assert document == expected
+
+
+def test_times_bound_a_log(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, *((second, f"line {second}") for second in range(1, 6)))
+    since, until = (datetime.fromtimestamp(BEGAN + s, UTC).isoformat() for s in (2, 5))
+    assert homeport("logs", arn, "--since", since, "--until", until).stdout == "line 3\nline 4\n"
+    assert homeport("logs", arn, "--since", since, "--until", until, "-n", "1").stdout == "line 4\n"
+
+
+def test_containers_are_interleaved_by_time(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs, "two")
+    logs.ship(arn, (1, "one"), (3, "three"), (5, "five"))
+    logs.ship(arn, (2, "two"), (4, "four"), container="side")
+    digits = task_id(arn)[:8]
+    assert homeport("logs", arn).stdout.splitlines() == [
+        f"web/{digits} one",
+        f"side/{digits} two",
+        f"web/{digits} three",
+        f"side/{digits} four",
+        f"web/{digits} five",
+    ]
+    assert homeport("logs", arn, "-n", "2", "--no-prefix").stdout == "four\nfive\n"
+    assert homeport("logs", arn, "side").stdout == "two\nfour\n"
+    refused = homeport("logs", arn, "nope", code=1).stderr
+    assert "no container 'nope'; it has: web, side." in refused
+
+
+def test_what_is_looked_for_is_found_and_gaps_are_always_shown(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs
+) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, *((second, f"GET /{second}") for second in range(1, 40)))
+    logs.ship(arn, (40, "120 lines missing: rotated away"), kind=LogKind.GAP)
+    found = homeport("logs", arn, "--grep", r"/1\d?$").stdout.splitlines()
+    assert found == ["GET /1", *(f"GET /{second}" for second in range(10, 20)), "-- 120 lines missing: rotated away --"]
+    # The last lines are those of what was looked for.
+    assert homeport("logs", arn, "--grep", "(?i)get /1$", "-n", "2").stdout.splitlines()[0] == "GET /1"
+    matches = json.loads(homeport("logs", arn, "--grep", "/3$", "--json").stdout.splitlines()[0])["matches"]
+    assert matches == [[4, 6]]
+    assert "grep must be a regular expression (RE2), but was '('" in homeport("logs", arn, "--grep", "(", code=1).stderr
+
+
+def test_the_log_of_a_task_that_left_memory_is_still_there(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "last words"), end=True)
+    logs.fleet.stopped(arn, exit_code=3)
+    logs.archive(arn)
+    assert homeport("logs", task_id(arn)[:12]).stdout == "last words\n"
+    # Following what is over ends.
+    assert homeport("logs", "-f", task_id(arn)[:12]).stdout == "last words\n"
+
+
+def test_a_host_that_is_cut_off_is_named(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"))
+    logs.fleet.set_presence(logs.fleet.record(arn).instance_id, connected=False)
+    found = homeport("logs", arn)
+    assert found.stdout == "one\n"
+    assert re.search(r"the host anna is not connected since \S+ \S+Z; what it hadn't sent will come", found.stderr)
+
+
+def test_a_container_that_never_started_says_why(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = run(ecs)["taskArn"]
+
+    report = ContainerReport(
+        name="web", status=ContainerStatus.STOPPED, reason="CannotPullContainerError: no such image"
+    )
+    logs.fleet.report(arn, TaskStatus.STOPPED, [report], stopped_at=logs.server.clock.now())
+    refused = homeport("logs", arn, code=3).stderr
+    assert "container web was never started: CannotPullContainerError: no such image" in refused
+    assert "homeport story" in refused
+
+
+# ---------------------------------------------------------------- from the host
+
+
+def test_what_the_store_has_not_is_read_from_the_host(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs, server: ApiServer
+) -> None:
+    arn = started(logs, ecs)
+    server.host_logs.lines[task_id(arn), "web"] = [(1.0, "stdout", "one"), (2.0, "stderr", "two")]
+    found = homeport("logs", arn)
+    assert (found.stdout, found.stderr) == ("one\n", "two\n")
+    assert homeport("logs", arn, "-n", "1").stderr == "two\n"
+    assert homeport("logs", arn, "-n", "1", "--grep", "o.e").stdout == "one\n"
+    assert server.host_logs.open == 0
+
+
+def test_a_driver_that_the_engine_can_not_read_is_named(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs, server: ApiServer
+) -> None:
+    driver = {"logDriver": "gelf", "options": {"gelf-address": "udp://logs:12201"}}
+    register_web(ecs, "far", [{**WEB, "logConfiguration": driver}])
+    arn = started(logs, ecs, "far")
+    server.host_logs.error = "configured logging driver does not support reading"
+    refused = homeport("logs", arn, code=3).stderr
+    assert "does not support reading (its log driver is gelf: look for it at udp://logs:12201)" in refused
+
+
+# ---------------------------------------------------------------- a service
+
+
+@pytest.fixture
+def service(ecs: Any, logs: ContainersLogs) -> Any:
+    return create(ecs)
+
+
+def test_a_service_is_all_its_tasks(homeport: Homeport, ecs: Any, logs: ContainersLogs, service: Any) -> None:
+    one, two = (started(logs, ecs, service=service) for _ in range(2))
+    logs.ship(one, (1, "a"), (3, "c"))
+    logs.ship(two, (2, "b"), (4, "d"))
+    started(logs, ecs)  # of no service
+    shown = [f"web/{task_id(arn)[:8]} {text}" for arn, text in ((one, "a"), (two, "b"), (one, "c"), (two, "d"))]
+    assert homeport("logs", "web").stdout.splitlines() == shown
+    assert homeport("logs", "default/web", "-n", "3").stdout.splitlines() == shown[1:]
+    assert homeport("logs", service["serviceArn"], "--no-prefix").stdout == "a\nb\nc\nd\n"
+
+
+def test_stopped_tasks_of_a_service_are_shown_if_asked_for(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs, service: Any
+) -> None:
+    old, dead, alive = (started(logs, ecs, service=service) for _ in range(3))
+    logs.ship(old, (1, "long ago"), end=True)
+    logs.ship(dead, (2, "died"), end=True)
+    logs.ship(alive, (3, "lives"))
+    for arn in (old, dead):
+        logs.fleet.stopped(arn, exit_code=1)
+    logs.archive(old)
+    assert homeport("logs", "web", "--no-prefix").stdout == "lives\n"
+    for options in (["--all"], ["-n", "9"], ["--since", "2020-01-01"]):
+        assert homeport("logs", "web", "--no-prefix", *options).stdout == "long ago\ndied\nlives\n", options
+    logs.fleet.stopped(alive)
+    logs.ship(alive, end=True)
+    # Where none runs, those that ran last are what is of interest.
+    assert homeport("logs", "web", "--no-prefix").stdout == "died\nlives\n"
+
+
+def test_a_name_may_be_a_service_or_a_task(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "of the task"))
+    short, long = task_id(arn)[:2], task_id(arn)[:8]
+    for name in (short, long):
+        service = create(ecs, serviceName=name)
+        logs.ship(other := started(logs, ecs, service=service), (1, f"of {name}"))
+        assert other != arn
+    found = homeport("logs", short, "--no-prefix")
+    assert found.stdout == f"of {short}\n"
+    assert f"this is the service default/{short}" in found.stderr or "could mean" not in found.stderr
+    found = homeport("logs", long)
+    assert found.stdout == "of the task\n"
+    assert f"the service of that name: homeport logs default/{long}" in found.stderr
+    assert homeport("logs", "nosuch", code=3).stderr.startswith("homeport: There is no service nosuch, and no task")
+
+
+# ---------------------------------------------------------------- following
+
+
+class Follower:
+    """Reads a followed log in a thread."""
+
+    def __init__(self, server: ApiServer, query: dict[str, str], resume: dict[str, Any] | None = None) -> None:
+        self._server = server
+        connection = Connection(
+            endpoint_url=server.url, region=REGION, access_key_id=ACCESS_KEY_ID, secret_access_key=SECRET
+        )
+        self.documents: list[dict[str, Any]] = []
+        self.done = threading.Event()
+        lines = Client(connection).lines(
+            "/homeport/v1/logs", {"follow": "true", "resumable": "true", **query}, follow=True, document=resume
+        )
+        threading.Thread(target=self._read, args=[lines], daemon=True).start()
+
+    def _read(self, lines: Iterator[dict[str, Any]]) -> None:
+        with suppress(CannotConnect):
+            for document in lines:
+                self.documents.append(document)
+            self.done.set()
+
+    @property
+    def texts(self) -> list[str]:
+        return [document["text"] for document in self.documents if "text" in document]
+
+    @property
+    def standing(self) -> dict[str, Any]:
+        """What the reader would come back with."""
+        (given,) = (document for document in self.documents if "marks" in document)
+        marks = {(mark[0], mark[1]): mark for mark in given["marks"]}
+        for line in self.documents:
+            if "text" in line:
+                mark = [line["task"], line["container"], line["at"], line.get("number", 0)]
+                marks[line["task"], line["container"]] = mark
+        return {**given, "marks": list(marks.values())}
+
+    def shows(self, *texts: str) -> None:
+        """Wait until exactly this was read."""
+        self._server.wait_until(lambda: len(self.texts) >= len(texts))
+        assert self.texts == list(texts)
+
+
+def test_following_a_task_ends_with_it(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"))
+    follower = Follower(server, {"task": task_id(arn)})
+    follower.shows("one")
+    logs.ship(arn, (2, "two"), (3, "three"))
+    follower.shows("one", "two", "three")
+    logs.ship(arn, (4, "four"), end=True)
+    logs.fleet.stopped(arn)
+    assert follower.done.wait(10)
+    assert follower.texts == ["one", "two", "three", "four"]
+
+
+def test_lines_that_come_with_an_earlier_time_are_not_lost(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, *((100 + second, f"before {second}") for second in range(3)))
+    follower = Follower(server, {"task": task_id(arn), "tail": "1"})
+    follower.shows("before 2")
+    logs.ship(arn, (10, "the clock was set"))
+    follower.shows("before 2", "the clock was set")
+    logs.ship(arn, (11, "and"), (101, "goes on"))
+    follower.shows("before 2", "the clock was set", "and", "goes on")
+
+
+def test_following_a_service_goes_on_with_tasks_that_come(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    service = create(ecs)
+    follower = Follower(server, {"service": "web"})
+    one = started(logs, ecs, service=service)
+    logs.ship(one, (1, "first of one"))
+    follower.shows("first of one")
+    two = started(logs, ecs, service=service)
+    logs.ship(two, (2, "first of two"))
+    follower.shows("first of one", "first of two")
+    logs.ship(one, (3, "last of one"), end=True)
+    logs.fleet.stopped(one)
+    logs.ship(two, (4, "second of two"))
+    follower.shows("first of one", "first of two", "last of one", "second of two")
+    assert not follower.done.is_set()
+
+
+def test_a_reader_that_was_cut_off_goes_on_without_loss_or_repetition(
+    ecs: Any, logs: ContainersLogs, server: ApiServer
+) -> None:
+    service = create(ecs)
+    one, quiet, dead = (started(logs, ecs, service=service) for _ in range(3))
+    logs.ship(dead, (0, "dead already"), end=True)
+    logs.fleet.stopped(dead)
+    logs.ship(quiet, (1, "not shown"))
+    logs.ship(one, (2, "not shown"), (3, "c"))
+    first = Follower(server, {"service": "web", "tail": "1"})
+    first.shows("c")
+    logs.ship(one, (4, "d"))
+    first.shows("c", "d")
+    standing = first.standing  # Cut off here. Meanwhile:
+    logs.ship(one, (5, "e"), (6, "f"), end=True)
+    logs.fleet.stopped(one)
+    logs.ship(quiet, (7, "g"))
+    short = started(logs, ecs, service=service)
+    logs.ship(short, (8, "h"), end=True)
+    logs.fleet.stopped(short)
+    second = Follower(server, {"service": "web"}, standing)
+    second.shows("e", "f", "g", "h")
+    logs.ship(quiet, (9, "i"))
+    second.shows("e", "f", "g", "h", "i")
+
+
+def test_a_container_whose_log_is_not_shipped_is_followed_on_its_host(
+    ecs: Any, logs: ContainersLogs, server: ApiServer
+) -> None:
+    register_web(ecs, "mixed", [WEB, {**SIDE, "logConfiguration": {"logDriver": "journald"}}])
+    arn = started(logs, ecs, "mixed")
+    name = (task_id(arn), "side")
+    server.host_logs.lines[name] = [(BEGAN + 1.0, "stdout", "from the host")]
+    logs.ship(arn, (2, "shipped"))
+    follower = Follower(server, {"task": task_id(arn)})
+    follower.shows("from the host", "shipped")
+    server.host_logs.lines[name].append((BEGAN + 3.0, "stdout", "more"))
+    follower.shows("from the host", "shipped", "more")
+    logs.ship(arn, end=True)
+    logs.fleet.stopped(arn)
+    server.host_logs.ended.add(name)
+    assert follower.done.wait(10)
+    server.wait_until(lambda: server.host_logs.open == 0)
+
+
+def test_following_waits_for_what_has_yet_to_begin(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    arn = run(ecs)["taskArn"]
+    follower = Follower(server, {"task": task_id(arn)})
+    logs.fleet.running(arn)
+    logs.ship(arn, (1, "at last"), end=True)
+    follower.shows("at last")
+    assert follower.done.wait(10)
+
+
+def test_what_is_to_come_has_no_end(homeport: Homeport) -> None:
+    assert "--until can't be used with --follow" in homeport("logs", "web", "-f", "--until", "1m", code=2).stderr
