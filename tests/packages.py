@@ -3,8 +3,12 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Final
 
-__all__ = ["install_debian_package", "run"]
+__all__ = ["aws_cli_2", "install_debian_package", "run"]
+
+#: Where Debian's package puts it.
+_AWS: Final = Path("/usr/bin/aws")
 
 
 def run(*command: str | Path, check: bool = True, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
@@ -21,3 +25,12 @@ def install_debian_package(command: str, package: str) -> None:
     if shutil.which(command) is None:
         run("apt-get", "-qq", "update")
         run("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
+
+
+def aws_cli_2() -> Path:
+    """Return version 2 of the AWS CLI, installed if need be: `aws logs tail` isn't in version 1, which PyPI has."""
+    if not _AWS.exists():
+        run("apt-get", "-qq", "update")
+        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "awscli")
+    assert "aws-cli/2" in run(_AWS, "--version").stdout
+    return _AWS

@@ -40,10 +40,13 @@ def task_id(arn: str) -> str:
 
 
 def read_all(logs: Any, group: str, stream: str) -> Iterator[dict[str, Any]]:
-    """Every event of a stream, oldest first."""
+    """Every event of a stream, oldest first; none if there is no stream (yet)."""
     token: dict[str, str] = {}
     while True:
-        page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
+        try:
+            page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
+        except logs.exceptions.ResourceNotFoundException:
+            return
         yield from page["events"]
         if page["nextForwardToken"] == token.get("nextToken"):
             return

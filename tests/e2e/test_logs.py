@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from tests.e2e.harness import Installation, eventually
 from tests.e2e.logs import GROUP, awslogs, chatter, kept, read_all, task_id
+from tests.packages import aws_cli_2
 
 pytestmark = pytest.mark.e2e
 
@@ -117,7 +117,7 @@ def test_an_outage_of_the_log_store_stops_nobody_and_heals(
 
 @contextmanager
 def _small_disk(path: Path, size: str) -> Iterator[Path]:
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", path], check=True)
     try:
         yield path
@@ -151,11 +151,10 @@ def test_the_aws_cli_tails_what_a_task_says(homeport: Installation, busybox: str
     logs = homeport.client("logs")
     eventually(lambda: logs.describe_log_streams(logGroupName=GROUP)["logStreams"])
     key = json.loads((homeport.directory / "cp/controlplane/credentials.json").read_text())
-    aws = shutil.which("aws", path=str(Path(sys.executable).parent)) or "aws"
-    command = [aws, "logs", "tail", GROUP, "--follow", "--since", "10m", "--format", "short"]
+    endpoint = ("--endpoint-url", homeport.endpoint["local_url"])
+    command = [str(aws_cli_2()), *endpoint, "logs", "tail", GROUP, "--follow", "--since", "10m", "--format", "short"]
     environment = {
         **os.environ,
-        "AWS_ENDPOINT_URL": homeport.endpoint["local_url"],
         "AWS_ACCESS_KEY_ID": key["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": key["secret_access_key"],
         "AWS_DEFAULT_REGION": "us-east-1",
