@@ -126,6 +126,7 @@ class _First:
         count = self._wanted.count
         if self._wanted.order is None and len(self._rows) >= count:
             return
+        row.forget_document()
         self._rows.append(row)
         self._size += row.size()
         if len(self._rows) >= 2 * count + 100 or self._size > self._max:
@@ -154,6 +155,7 @@ class _Unique:
 
     def add(self, row: Row) -> None:
         values = [value(row) for value in self._wanted.values]
+        row.forget_document()
         if any(value is None for value in values):
             self._lacking.append(row)
             self._grow(row, None)
@@ -187,8 +189,8 @@ class _Group:
         self._max = max_bytes
         self._groups: dict[tuple[str | None, ...], tuple[list[Any], list[Gather]]] = {}
         self._values = [value for _, value in wanted.gathers]
-        self._until_look = _LOOK_EVERY
-        self._size = 0
+        #: What has come since the last look at the groups' size: rows, and about how many bytes.
+        self._rows_since = self._bytes_since = 0
 
     def add(self, row: Row) -> None:
         values = [value(row) for _, value in self._wanted.by]
@@ -199,18 +201,19 @@ class _Group:
         at = 0 if row.event is None else row.event.at
         for gather, value in zip(group[1], self._values, strict=True):
             gather.add(value(row), at)
-        self._until_look -= 1
-        if not self._until_look:
+        self._rows_since += 1
+        self._bytes_since += row.size()
+        if self._rows_since >= max(_LOOK_EVERY, len(self._groups)) or self._bytes_since > self._max // 8:
             self._look()
 
     def _look(self) -> None:
         """Sum up what the groups hold; the more there are, the rarer."""
-        self._until_look = max(_LOOK_EVERY, len(self._groups))
-        self._size = sum(
+        self._rows_since = self._bytes_since = 0
+        size = sum(
             400 + sum(80 + len(text or "") for text in key) + sum(gather.size() for gather in gathers)
             for key, (_, gathers) in self._groups.items()
         )
-        if self._size > self._max:
+        if size > self._max:
             raise QueryFailed(
                 f"stats: the {len(self._groups)} groups would hold more than {self._max // 2**20} MiB: group by less, "
                 "or ask for a shorter time"

@@ -91,6 +91,9 @@ def compile_expression(
         return compile_expression(each, scope, aggregate=aggregate, depth=depth + 1)
 
     match expression:
+        case Literal(value=Period()):
+            message = "a period can be given to bin, datefloor and dateceil, and nowhere else"
+            raise MalformedQuery(message, *_place(expression))
         case Literal(value=value):
             return lambda _: value
         case Field():
@@ -164,17 +167,21 @@ def _call(call: Call, scope: Scope, inner: Callable[[Expression], Evaluate]) -> 
         raise MalformedQuery(f"there is no function {call.text} here", *_place(call))
     if len(arguments) < function.least or (function.most is not None and len(arguments) > function.most):
         raise MalformedQuery(f"{call.name} takes another number of arguments: {call.text}", *_place(call))
-    for position, argument in enumerate(arguments):
-        period = isinstance(argument, Literal) and isinstance(argument.value, Period)
-        if period != (name in ("datefloor", "dateceil") and position == 1):
-            what = "can't be used here" if period else "is no period such as 5m"
-            raise MalformedQuery(f"{call.name}: argument {len(call.arguments)} {what}", *_place(call))
+    if name in ("datefloor", "dateceil"):
+        return _rounding(call, function.call, inner(arguments[0]), arguments[1])
     compiled = [inner(argument) for argument in arguments]
     run = function.call
     if len(compiled) == 1:
         only = compiled[0]
         return lambda row: run(only(row))
     return lambda row: run(*[each(row) for each in compiled])
+
+
+def _rounding(call: Call, run: Callable[[Any, Any], Any], at: Evaluate, argument: Expression) -> Evaluate:
+    period = argument.value if isinstance(argument, Literal) else None
+    if not isinstance(period, Period):
+        raise MalformedQuery(f"{call.name} takes a period such as 5m: {call.text}", *_place(call))
+    return lambda row: run(at(row), period)
 
 
 def _comparison(sign: str, left: Evaluate, right: Evaluate) -> Evaluate:

@@ -119,10 +119,10 @@ def _strcontains(value: Any, searched: Any) -> int:
     return int(value is not None and searched is not None and shown(searched) in shown(value))
 
 
-def _rounded(round_to: Callable[[float, Period], Instant | None]) -> Callable[[Any, Any], Any]:
-    def call(at: Any, period: Any) -> Any:
+def _rounded(round_to: Callable[[float, Period], Instant | None]) -> Callable[[Any, Period], Any]:
+    def call(at: Any, period: Period) -> Any:
         moment = number_of(at)
-        return None if moment is None or not isinstance(period, Period) else round_to(moment, period)
+        return None if moment is None else round_to(moment, period)
 
     return call
 

@@ -1,9 +1,8 @@
 """Rows, the fields of an event, and pointers to events. Pure."""
 
 import base64
-import binascii
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -16,6 +15,14 @@ __all__ = ["MAX_FIELDS", "Pointer", "Row", "all_fields", "find", "json_of"]
 MAX_FIELDS: Final = 200
 #: How deep fields are looked for in a JSON event.
 _MAX_DEPTH: Final = 32
+#: How many times its text's room a JSON value takes.
+_JSON_FACTOR: Final = 10
+#: The message has not been read as JSON yet.
+_UNREAD: Final = object()
+
+
+#: What every store can take.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]
 
 
 class Pointer(msgspec.Struct, frozen=True, array_like=True):
@@ -23,8 +30,8 @@ class Pointer(msgspec.Struct, frozen=True, array_like=True):
 
     group: str
     stream: str
-    at: int
-    number: int
+    at: _Number
+    number: _Number
 
     def encode(self) -> str:
         """Return the opaque text."""
@@ -36,7 +43,7 @@ class Pointer(msgspec.Struct, frozen=True, array_like=True):
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             return msgspec.json.decode(raw, type=cls)
-        except (binascii.Error, msgspec.MsgspecError, UnicodeError) as err:
+        except (ValueError, msgspec.MsgspecError) as err:
             raise ValueError("not a pointer") from err
 
 
@@ -52,13 +59,17 @@ class Row:
         self.values = values
         #: What it is sorted by.
         self.key: tuple[Any, ...] = ()
-        self._json: Any = self
+        self._json: Any = _UNREAD
 
     def document(self) -> Any:
         """Return the event's message as JSON; None if it isn't a JSON object."""
-        if self._json is self:
+        if self._json is _UNREAD:
             self._json = None if self.event is None else json_of(self.event.text)
         return self._json
+
+    def forget_document(self) -> None:
+        """Let go of what `document` keeps, before the row is held: it takes many times the message's room."""
+        self._json = _UNREAD
 
     def pointer(self) -> str | None:
         """Return the `@ptr`."""
@@ -69,7 +80,11 @@ class Row:
         """Return about how many bytes of memory it takes."""
         size = 400 if self.event is None else 600 + len(self.event.text)
         for value in self.values.values():
-            size += 100 + (len(value) if isinstance(value, str) else 0)
+            size += 100
+            if isinstance(value, str):
+                size += len(value)
+            elif isinstance(value, dict | list):
+                size += _JSON_FACTOR * len(shown(value))
         return size
 
 

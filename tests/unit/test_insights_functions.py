@@ -1,0 +1,283 @@
+"""Every function and operator of Logs Insights, against what was worked out by hand."""
+
+import pytest
+
+from tests.fakes.insights import GROUP, STREAM, T, answer, events
+
+EVENT = (
+    '{"n": 7, "neg": -2.5, "big": 9007199254740991, "s": "Hello World", "blank": "  ", "empty": "", "yes": true, '
+    '"no": false, "nil": null, "num": "42", "list": [1, {"c": "x"}, "z"], "deep": {"er": {"still": 1}}, '
+    '"odd-name": "o", "dotted.key": "d", "deep2": {"a.b": "ab"}, "ip": "10.1.2.3", "ip6": "fe80::1", '
+    '"inner": "{\\"a\\": [5, 6]}", "at": 1767229323456}'
+)
+
+VALUES = [
+    # fields
+    ("@message", EVENT),
+    ("@timestamp", "2026-01-01 00:00:00.000"),
+    ("@ingestionTime", "2026-01-01 00:00:00.005"),
+    ("@logStream", STREAM),
+    ("@log", GROUP),
+    ("n", "7"),
+    ("neg", "-2.5"),
+    ("big", "9007199254740991"),
+    ("yes", "1"),
+    ("no", "0"),
+    ("nil", None),
+    ("missing", None),
+    ("missing.deeper", None),
+    ("n.deeper", None),
+    ("list.0", "1"),
+    ("list[0]", "1"),
+    ("list.1.c", "x"),
+    ("list[1].c", "x"),
+    ("list.9", None),
+    ("list.x", None),
+    ("deep.er.still", "1"),
+    ("deep.er", '{"still":1}'),
+    ("`odd-name`", "o"),
+    ("`dotted.key`", "d"),
+    ("dotted.key", "d"),
+    ("deep2.a.b", "ab"),
+    ("deep2.`a.b`", "ab"),
+    # literals
+    ("'it\\'s'", "it's"),
+    ('"a\\tb\\\\c\\d"', "a\tb\\c\\d"),
+    ("1.50", "1.5"),
+    ("1e3", "1000"),
+    (".5", "0.5"),
+    ("true", "1"),
+    ("FALSE", "0"),
+    # arithmetic
+    ("n + 1", "8"),
+    ("n - 10", "-3"),
+    ("n * neg", "-17.5"),
+    ("n / 2", "3.5"),
+    ("8 / 2", "4"),
+    ("2 ^ 3", "8"),
+    ("2 ^ 3 ^ 2", "512"),
+    ("10 % 3", "1"),
+    ("-10 % 3", "-1"),
+    ("1 + 2 * 3", "7"),
+    ("(1 + 2) * 3", "9"),
+    ("10 - 4 - 3", "3"),
+    ("-n", "-7"),
+    ("- -n", "7"),
+    ("num * 2", "84"),
+    ("yes + 1", "2"),
+    ("n / 0", None),
+    ("n % 0", None),
+    ("s + 1", None),
+    ("missing + 1", None),
+    ("10 ^ 400", None),
+    ("neg ^ 0.5", None),
+    ("@timestamp - 1000", str(T - 1000)),
+    # numbers
+    ("abs(neg)", "2.5"),
+    ("ceil(neg)", "-2"),
+    ("floor(neg)", "-3"),
+    ("sqrt(16)", "4"),
+    ("sqrt(neg)", None),
+    ("log(1)", "0"),
+    ("log(0)", None),
+    ("greatest(1, n, num)", "42"),
+    ("least(1, n, neg)", "-2.5"),
+    ("greatest(s, missing)", None),
+    ("abs(s)", None),
+    # texts
+    ("strlen(s)", "11"),
+    ("strlen('é☃')", "2"),
+    ("strlen(missing)", None),
+    ("toupper(s)", "HELLO WORLD"),
+    ("tolower(s)", "hello world"),
+    ("trim('  a b ')", "a b"),
+    ("ltrim('  a ')", "a "),
+    ("rtrim('  a ')", "  a"),
+    ("trim('xyZfooxyZxyZ', 'xyZ')", "foo"),
+    ("ltrim('xyZfooxyZ', 'xyZ')", "fooxyZ"),
+    ("rtrim('xyZfooxyZ', 'xyZ')", "xyZfoo"),
+    ("substr(s, 6)", "World"),
+    ("substr(s, 1, 3)", "ell"),
+    ("substr(s, 99)", ""),
+    ("substr(s, -3, 2)", "He"),
+    ("replace(s, 'o', '0')", "Hell0 W0rld"),
+    ("replace(s, '', 'x')", "Hello World"),
+    ("replace(missing, 'a', 'b')", None),
+    ("concat(s, '!', n, missing)", "Hello World!7"),
+    ("strcontains(s, 'World')", "1"),
+    ("strcontains(s, 'world')", "0"),
+    ("strcontains(missing, 'a')", "0"),
+    ("isempty(empty)", "1"),
+    ("isempty(blank)", "0"),
+    ("isempty(missing)", "1"),
+    ("isblank(blank)", "1"),
+    ("isblank(missing)", "1"),
+    ("isblank(s)", "0"),
+    # times
+    ("bin(1h)", "2026-01-01 00:00:00.000"),
+    ("datefloor(at, 1h)", "2026-01-01 01:00:00.000"),
+    ("datefloor(at, 5m)", "2026-01-01 01:00:00.000"),
+    ("datefloor(at, 30 seconds)", "2026-01-01 01:02:00.000"),
+    ("datefloor(at, 100ms)", "2026-01-01 01:02:03.400"),
+    ("datefloor(at, 2d)", "2026-01-01 00:00:00.000"),
+    ("datefloor(at, 1w)", "2025-12-29 00:00:00.000"),
+    ("datefloor(at, 1mo)", "2026-01-01 00:00:00.000"),
+    ("datefloor(at, 2q)", "2026-01-01 00:00:00.000"),
+    ("datefloor(at, 1yr)", "2026-01-01 00:00:00.000"),
+    ("dateceil(at, 1h)", "2026-01-01 02:00:00.000"),
+    ("dateceil(at, 1d)", "2026-01-02 00:00:00.000"),
+    ("dateceil(at, 1mon)", "2026-02-01 00:00:00.000"),
+    ("dateceil(at, 1quarter)", "2026-04-01 00:00:00.000"),
+    ("dateceil(@timestamp, 1y)", "2026-01-01 00:00:00.000"),
+    ("datefloor(s, 1h)", None),
+    ("datefloor(1e300, 1h)", None),
+    ("fromMillis(at)", "2026-01-01 01:02:03.456"),
+    ("fromMillis(big)", "9007199254740991"),
+    ("fromMillis(s)", None),
+    ("toMillis(@timestamp)", str(T)),
+    ("toMillis(fromMillis(at)) - at", "0"),
+    ("now()", str(T // 1000)),
+    # any value
+    ("ispresent(n)", "1"),
+    ("isPresent(missing)", "0"),
+    ("ispresent(nil)", "0"),
+    ("coalesce(missing, nil, s, n)", "Hello World"),
+    ("coalesce(missing)", None),
+    ("if(n > 5, 'many', 'few')", "many"),
+    ("if(n > 50, 'many', 'few')", "few"),
+    ("if(n > 50, 'many')", None),
+    ("case(n = 1, 'one', n = 7, 'seven', 'other')", "seven"),
+    ("case(n = 1, 'one', n = 2, 'two', 'other')", "other"),
+    ("case(n = 1, 'one', n = 2, 'two')", None),
+    ("jsonParse(inner)", '{"a":[5,6]}'),
+    ("jsonParse(s)", None),
+    ("jsonStringify(list)", '[1,{"c":"x"},"z"]'),
+    # IP addresses
+    ("isValidIp(ip)", "1"),
+    ("isValidIp(s)", "0"),
+    ("isValidIpV4(ip6)", "0"),
+    ("isValidIpV6(ip6)", "1"),
+    ("isIpInSubnet(ip, '10.0.0.0/8')", "1"),
+    ("isIpv4InSubnet(ip, '10.2.0.0/16')", "0"),
+    ("isIpv6InSubnet(ip6, 'fe80::/10')", "1"),
+    ("isIpInSubnet(ip, 'nonsense')", "0"),
+    ("isIpInSubnet(missing, '10.0.0.0/8')", "0"),
+]
+
+TRUTHS = [
+    ("n = 7", True),
+    ("n = '7'", True),
+    ("n = '7.0'", True),
+    ("n != 8", True),
+    ("n < 7", False),
+    ("n <= 7", True),
+    ("n > 6.5", True),
+    ("n >= 8", False),
+    ("num > 5", True),
+    ("s = 'Hello World'", True),
+    ("s = 'hello world'", False),
+    ("s < 'Jello'", True),
+    ("s > 5", False),
+    ("yes = 1", True),
+    ("yes = true", True),
+    ("no = 'false'", True),
+    ("missing = ''", False),
+    ("missing != 'x'", True),
+    ("missing < 5", False),
+    ("@timestamp >= 1767225600000", True),
+    ("n = 7 and s like 'Wor'", True),
+    ("n = 8 or s like 'Wor'", True),
+    ("n = 8 or n = 9 and n = 7", False),
+    ("not n = 8", True),
+    ("not (n = 7 or n = 8)", False),
+    ("NOT n = 7 OR n = 7", True),
+    ("n in [1, 7]", True),
+    ("n in ['7']", True),
+    ("n not in [1, 2]", True),
+    ("s in ['Hello']", False),
+    ("missing in [1]", False),
+    ("missing not in [1]", True),
+    ("s like 'lo W'", True),
+    ("s like 'lo w'", False),
+    ("s not like 'lo w'", True),
+    ("s like /^Hel+o/", True),
+    ("s like /(?i)WORLD$/", True),
+    ("s not like /World/", False),
+    ("s =~ /o.W/", True),
+    ("s =~ 'o.W'", True),
+    ("s =~ 'o\\.W'", False),
+    ("missing like 'x'", False),
+    ("missing not like 'x'", True),
+    ("missing not like /x/", True),
+    ("n like /7/", True),
+    ('@message like /"n": 7/', True),
+    ("@message like 'deep2'", True),
+    ("s like /o\\/W|o W/", True),
+    ("ispresent(n)", True),
+    ("not ispresent(n)", False),
+    ("strcontains(s, 'World') and strlen(s) = 11", True),
+    ("n", True),
+    ("no", False),
+    ("missing", False),
+    ("isempty(empty)", True),
+]
+
+
+@pytest.mark.parametrize(("expression", "wanted"), VALUES, ids=[expression for expression, _ in VALUES])
+def test_an_expression_has_this_value(expression: str, wanted: str | None) -> None:
+    [row] = answer(f"fields {expression} as value", events(EVENT))
+    assert row == ({} if wanted is None else {"value": wanted})
+
+
+@pytest.mark.parametrize(("condition", "holds"), TRUTHS, ids=[condition for condition, _ in TRUTHS])
+def test_a_condition_holds_or_not(condition: str, holds: bool) -> None:
+    assert len(answer(f"filter {condition}", events(EVENT))) == holds
+
+
+def test_messages_that_are_no_json_objects_have_no_fields_of_their_own() -> None:
+    given = events("plain", '["list"]', '{"broken": ', '{"ok": 1} behind it', '\n {"ok": 2}')
+    assert answer("fields ok", given) == [{"ok": "2"}, {}, {}, {}, {}]
+
+
+NUMBERS = events(*(f'{{"v": {value}, "t": "{text}"}}' for value, text in [(4, "b"), (1, "a"), ('"x"', "c"), (7, "a")]))
+
+AGGREGATES = [
+    ("count(*)", "4"),
+    ("count()", "4"),
+    ("COUNT(v)", "4"),
+    ("count(missing)", "0"),
+    ("count_distinct(t)", "3"),
+    ("count_distinct(missing)", "0"),
+    ("sum(v)", "12"),
+    ("avg(v)", "4"),
+    ("min(v)", "1"),
+    ("max(v)", "7"),
+    ("min(t)", "a"),
+    ("max(t)", "c"),
+    # of 4, 1 and 7: deviations 0, -3 and 3
+    ("stddev(v)", str(6**0.5)),
+    ("pct(v, 50)", "4"),
+    ("pct(v, 99)", "7"),
+    ("pct(v, 0)", "1"),
+    ("median(v)", "4"),
+    ("earliest(v)", "4"),
+    ("latest(v)", "7"),
+    ("latest(t)", "a"),
+    ("sortsFirst(t)", "a"),
+    ("sortsLast(t)", "c"),
+    ("sum(t)", None),
+    ("avg(missing)", None),
+    ("pct(missing, 50)", None),
+    ("max(@timestamp)", "2026-01-01 00:03:00.000"),
+    ("max(@timestamp) - min(@timestamp)", "180000"),
+    ("sum(v) / count(*)", "3"),
+    ("ceil(avg(v) + 0.5)", "5"),
+    ("sum(v * 2 + 1)", "27"),
+    ("sum(if(v > 3, 1, 0))", "2"),
+]
+
+
+@pytest.mark.parametrize(("expression", "wanted"), AGGREGATES, ids=[expression for expression, _ in AGGREGATES])
+def test_stats_make_one_value_of_many(expression: str, wanted: str | None) -> None:
+    [row] = answer(f"stats {expression} as value", NUMBERS)
+    assert row == ({} if wanted is None else {"value": wanted})
