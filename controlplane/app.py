@@ -25,6 +25,9 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.server import FrontDoor
 from controlplane.config import ControlPlaneConfig
 from controlplane.context import Context, Endpoints
+from controlplane.events.feed import JournalFeed
+from controlplane.events.hosts import HostTeller
+from controlplane.events.route import EventStreams
 from controlplane.fleet.assignments_route import assignments_routes
 from controlplane.fleet.hub import FleetHub
 from controlplane.fleet.install import install_routes
@@ -104,10 +107,19 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         metrics.expect_requests(HANDLERS)  # all are registered once there is a front door
         hub = FleetHub(context, heartbeat_s=config.heartbeat_s, ca_pem=authority.ca_pem if endpoints.ca_hash else None)
         intake = LogIntake(context)
-        routes = [*_routes(context, front_door, hub, paths), *intake.routes(), *metrics.routes(state)]
+        feed = JournalFeed(journal, arns)
+        streams = EventStreams(feed, front_door)
+        routes = [
+            *_routes(context, front_door, hub, paths),
+            *intake.routes(),
+            *streams.routes(),
+            *metrics.routes(state),
+        ]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
             loops.create_task(intake.run())
+            loops.create_task(streams.run())
+            loops.create_task(HostTeller(context).run())
             loops.create_task(logs.run())
             loops.create_task(run_queries(context.queries, logs, clock))
             loops.create_task(ServiceLoop(context, observe=metrics.services.observe_look).run())

@@ -9,6 +9,7 @@ from homeport.cli.deploy import deploy, rollback
 from homeport.cli.deployment import deployment
 from homeport.cli.drain import drain
 from homeport.cli.env import env
+from homeport.cli.events import events
 from homeport.cli.explain import explain
 from homeport.cli.login import login
 from homeport.cli.logs import logs
@@ -43,7 +44,7 @@ for _command in (
     *(up, env, login, status),
     *(nodes, add_node, drain),
     *(run, ps, stop, logs, story),
-    *(explain, plan),
+    *(events, explain, plan),
     *(services, service, scale, deploy, deployment, rollback),
     *(schedules, schedule),
     *(backup, restore, version),

@@ -30,6 +30,8 @@ from controlplane.api.ecs.clusters import ensure_default_cluster
 from controlplane.api.logs_route import logs_routes
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context, Endpoints
+from controlplane.events.feed import JournalFeed
+from controlplane.events.route import EventStreams
 from controlplane.logs.insights.queries import run_queries
 from controlplane.state.state import State
 from homeport.arn import ArnFactory
@@ -127,7 +129,7 @@ class ApiServer:
 
     def __post_init__(self) -> None:
         self._runner: web.AppRunner | None = None
-        self._queries: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._clients: list[Any] = []
         self.context = Context(
             state=State(self.journal),
@@ -148,6 +150,8 @@ class ApiServer:
         application = web.Application()
         application.add_routes(door.routes())
         application.add_routes(logs_routes(self.context, door, self.host_logs.read))
+        streams = EventStreams(JournalFeed(self.journal, self.context.arns), door, keep_alive_s=0.2)
+        application.add_routes(streams.routes())
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -155,14 +159,17 @@ class ApiServer:
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
         context = self.context
-        self._queries = asyncio.get_running_loop().create_task(
-            run_queries(context.queries, context.logs, context.clock)
-        )
+        loop = asyncio.get_running_loop()
+        self._loops = [
+            loop.create_task(run_queries(context.queries, context.logs, context.clock)),
+            loop.create_task(streams.run()),
+        ]
 
     async def stop(self) -> None:
-        if self._queries is not None:
-            self._queries.cancel()
-            await asyncio.wait([self._queries])
+        for running in self._loops:
+            running.cancel()
+        if self._loops:
+            await asyncio.wait(self._loops)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -303,6 +310,8 @@ def problems_with_answer(operation_model: Any, body: bytes) -> list[str]:
 
 def _check_output(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
     if response_dict["status_code"] != 200 or operation_model.metadata["protocol"] == "query":
+        return
+    if operation_model.has_event_stream_output:
         return
     problems = problems_with_answer(operation_model, response_dict["body"])
     assert not problems, "\n".join(problems)
