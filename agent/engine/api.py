@@ -173,10 +173,10 @@ class Engine(Protocol):
         """Yield a container's log lines. Close the generator to stop early."""
         ...
 
-    async def output(self, container_id: str, position: str) -> OutputReader:
+    def output(self, container_id: str, position: str) -> AbstractAsyncContextManager[OutputReader]:
         """Open what a container has written, behind `position` (the text of a `Mark`; "": from the beginning).
 
-        To be closed. Raises NotFound also if there is no output any more.
+        Raises NotFound also if there is no output any more.
         """
         ...
 

@@ -10,7 +10,7 @@ soon as the Engine does.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -26,6 +26,7 @@ from agent.engine.events import watch_events
 from agent.engine.gates import AdaptiveGate, Climb
 from agent.engine.limits import DEFAULT_LIMITS, Limits
 from agent.engine.logfile import open_log_file
+from agent.engine.logpoll import EngineLog
 from agent.engine.logs import read_logs
 from agent.engine.output import OutputReader
 from agent.engine.plan import IDENTITY_LABELS, SPOOL_FILES
@@ -204,15 +205,23 @@ class DockerEngine:
                 async for line in lines:
                     yield line
 
-    async def output(self, container_id: str, position: str) -> OutputReader:
-        """See Engine. Raises Rejected if the log driver isn't json-file, or its files aren't to be read from here."""
+    @contextlib.asynccontextmanager
+    async def output(self, container_id: str, position: str) -> AsyncIterator[OutputReader]:
+        """See Engine. Read from the Engine's files, if this process may; else through its API, which costs more."""
         document = await self._read("inspect", self._limits.inspect_s, lambda docker: _show(docker, container_id))
         if document is None or not document.get("LogPath"):
             raise NotFound(f"container {container_id} has no log")
         try:
-            return await open_log_file(Path(document["LogPath"]), position, files=SPOOL_FILES)
-        except OSError as error:
-            raise Rejected(f"the Docker Engine's log file can't be read: {error}") from error
+            file = await open_log_file(Path(document["LogPath"]), position, files=SPOOL_FILES)
+        except OSError:
+            pass
+        else:
+            with contextlib.closing(file):
+                yield file
+            return
+        log = EngineLog(self._transport, _path(container_id), bool(document["Config"].get("Tty")), self._limits)
+        async with log.reader(position) as reader:
+            yield reader
 
     # ------------------------------------------------------------ volumes
 

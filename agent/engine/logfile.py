@@ -17,7 +17,6 @@ from typing import Final
 
 import msgspec
 
-from agent.engine.errors import NotFound
 from agent.engine.facts import parse_ns
 from agent.engine.output import NOWHERE, Lost, Mark, Record, Stream
 
@@ -54,7 +53,7 @@ _decoder: Final = msgspec.json.Decoder(_Entry)
 async def open_log_file(path: Path, position: str, *, files: int) -> "LogFileReader":
     """Open a container's log behind `position` (a Mark's text; "": the beginning). `files`: how many there may be.
 
-    Raises NotFound if there is none (any more), OSError if it can't be read.
+    Raises OSError if there is none (any more), or it can't be read.
     """
     reader = LogFileReader(path, files=files)
     try:
@@ -82,7 +81,7 @@ class LogFileReader:
         self._lost: Lost | None = None
 
     def close(self) -> None:
-        """See OutputReader."""
+        """Let go of the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -113,11 +112,11 @@ class LogFileReader:
     # ------------------------------------------------------------ finding the place
 
     def seek(self, position: str) -> None:
-        """Go behind `position`. Raises NotFound, OSError."""
+        """Go behind `position`. Raises OSError."""
         mark, why = _parse(position)
         chain = self._open_all()
         if not chain:
-            raise NotFound(f"there is no log file {self._path}")
+            raise FileNotFoundError(self._path)
         self._fd, self._offset = chain[-1], 0
         if mark is None:
             if why:

@@ -19,10 +19,13 @@ from agent.engine.facts import parse_ns
 from agent.engine.limits import Limits
 from agent.engine.transport import Transport
 
-__all__ = ["LineAssembler", "read_logs"]
+__all__ = ["STDERR", "STDOUT", "SYSTEM", "LineAssembler", "read_logs", "read_pieces"]
 
 _HEADER: Final = struct.Struct(">BxxxL")
-_STDERR: Final = 2
+#: How the Engine numbers its streams. What it says of itself, of a log that it can't read on, is in the third.
+STDOUT: Final = 1
+STDERR: Final = 2
+SYSTEM: Final = 3
 #: A line is given in pieces of about this many characters when it is longer.
 _LINE_MAX: Final = 256 * 1024
 
@@ -73,34 +76,35 @@ async def read_logs(
         params["follow"] = "1"
     if since is not None:
         params["since"] = f"{since:.9f}"
+    idle_s = None if follow else limits.log_idle_s
     async with transport.stream(
         "logs", "GET", f"containers/{container_id}/logs", params=params, open_s=limits.open_s
     ) as reader:
-        idle_s = None if follow else limits.log_idle_s
-        lines = _terminal_lines(reader, idle_s) if terminal else _framed_lines(reader, idle_s)
-        async with contextlib.aclosing(lines):
-            async for line in lines:
-                if since is None or line.at > since:
-                    yield line
+        out, err = LineAssembler("stdout"), LineAssembler("stderr")
+        async with contextlib.aclosing(read_pieces(reader, terminal=terminal, idle_s=idle_s)) as pieces:
+            async for stream, piece in pieces:
+                for line in (err if stream == STDERR else out).feed(piece):
+                    if since is None or line.at > since:
+                        yield line
+        for line in (*out.flush(), *err.flush()):
+            if since is None or line.at > since:
+                yield line
 
 
-async def _framed_lines(reader: aiohttp.StreamReader, idle_s: float | None) -> AsyncGenerator[LogLine]:
-    out, err = LineAssembler("stdout"), LineAssembler("stderr")
+async def read_pieces(
+    reader: aiohttp.StreamReader, *, terminal: bool, idle_s: float | None
+) -> AsyncGenerator[tuple[int, bytes]]:
+    """Yield what the Engine sends, piece by piece: which stream it is of, and its time and text.
+
+    Raises EngineTimeout when nothing comes for `idle_s`, EngineUnavailable when the stream ends within a piece.
+    """
+    if terminal:
+        while piece := await _bounded_line(reader, idle_s):
+            yield STDOUT, piece
+        return
     while header := await _exactly(reader, _HEADER.size, idle_s):
         stream, length = _HEADER.unpack(header)
-        for line in (err if stream == _STDERR else out).feed(await _exactly(reader, length, idle_s)):
-            yield line
-    for line in (*out.flush(), *err.flush()):
-        yield line
-
-
-async def _terminal_lines(reader: aiohttp.StreamReader, idle_s: float | None) -> AsyncGenerator[LogLine]:
-    lines = LineAssembler("stdout")
-    while piece := await _bounded_line(reader, idle_s):
-        for line in lines.feed(piece):
-            yield line
-    for line in lines.flush():
-        yield line
+        yield stream, await _exactly(reader, length, idle_s)
 
 
 async def _exactly(reader: aiohttp.StreamReader, size: int, idle_s: float | None) -> bytes:

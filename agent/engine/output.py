@@ -77,7 +77,3 @@ class OutputReader(Protocol):
     def missing(self) -> Lost | None:
         """Return what is missing behind the last record, of an output that has ended; only once."""
         ...
-
-    def close(self) -> None:
-        """Let go of what is held."""
-        ...

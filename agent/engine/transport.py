@@ -140,14 +140,15 @@ class Transport:
         params: Mapping[str, str],
         open_s: float,
         headers: Mapping[str, str] | None = None,
+        buffer: int = _LINE_BYTES,
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """Open a stream and give its reader once the Engine has answered with headers.
 
         Raises EngineErrors on opening and for a connection that breaks inside the block. Timeouts inside are the
-        block's own business.
+        block's own business. `buffer`: about how many bytes are read ahead of the block.
         """
         response = await self.call(
-            name, open_s, lambda docker: self._open(docker, method, path, params, headers), subject=path
+            name, open_s, lambda docker: self._open(docker, method, path, params, headers, buffer), subject=path
         )
         try:
             yield response.content
@@ -158,7 +159,13 @@ class Transport:
             response.close()
 
     async def _open(
-        self, docker: Docker, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str] | None
+        self,
+        docker: Docker,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str] | None,
+        buffer: int,
     ) -> aiohttp.ClientResponse:
         response = await docker.session.request(
             method,
@@ -166,7 +173,7 @@ class Transport:
             params=params,
             headers=CIMultiDict(headers or {}),
             timeout=aiohttp.ClientTimeout(),
-            read_bufsize=_LINE_BYTES,
+            read_bufsize=buffer,
         )
         if response.status < 400:
             return response

@@ -143,16 +143,12 @@ class _Shipping:
         self._next, self._position = opened.next, opened.position
         self._gaps_since(opened)
         try:
-            reader = await self._engine.output(stream.runtime_id, opened.position)
+            async with self._engine.output(stream.runtime_id, opened.position) as reader:
+                await self._ship(reader)
         except NotFound:
             if not stream.stopped:
                 raise
-            await self._finish(Lost(_at_ns(opened.position), _GONE))
-            return
-        try:
-            await self._ship(reader)
-        finally:
-            reader.close()
+            await self._finish(Lost(_at_ns(self._position), _GONE))
 
     def _gaps_since(self, opened: LogOpened) -> None:
         """Drop the gaps that the control plane has been told; tell the others anew."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.engine.logfile import LogFileReader
 from homeport.spec import LogShipping
 from tests.engine.conftest import Lab
 from tests.fakes.fleet import eventually
@@ -23,9 +24,18 @@ async def intake() -> AsyncIterator[LogIntake]:
         yield intake
 
 
-@pytest.fixture
-def yard(lab: Lab, intake: LogIntake, tmp_path: Path) -> Shipyard:
+@pytest.fixture(params=["files", "api"])
+def yard(
+    lab: Lab, intake: LogIntake, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Shipyard:
+    """Twice: for an agent that may read the Engine's files, and for one that may not."""
+    if request.param == "api":
+        monkeypatch.setattr("agent.engine.docker.open_log_file", refuse)
     return Shipyard(lab.engine, intake, tmp_path)
+
+
+async def refuse(path: Path, position: str, *, files: int) -> LogFileReader:
+    raise PermissionError(path)
 
 
 async def test_all_that_a_container_says_before_it_crashes_arrives(lab: Lab, yard: Shipyard, intake: LogIntake) -> None:
