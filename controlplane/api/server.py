@@ -9,6 +9,7 @@ foresaw is logged under the request id and answered as ServerException, without 
 
 import inspect
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -18,8 +19,9 @@ from aiohttp import web
 from controlplane.api.body import largest_body, read_body, unpacked
 from controlplane.api.codec import Codec, JsonCodec, QueryCodec, RequestParts, parse_form
 from controlplane.api.errors import ApiError, ServerException
+from controlplane.api.eventstream import CONTENT_TYPE, INITIAL, EventStream
 from controlplane.api.model import Operation, Service
-from controlplane.api.registry import CALLER, Document, Handler
+from controlplane.api.registry import CALLER, Answer, Document, Handler
 from controlplane.api.rest import RestRoutes
 from controlplane.api.services import load_handlers, load_services
 from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_service
@@ -126,23 +128,21 @@ class FrontDoor:
         """Render an error outside of `POST /` in AWS's JSON form, under a request id of its own."""
         return _refusal(error, new_uuid(self._context.random))[1]
 
-    async def _handle_rest(self, request: web.Request) -> web.Response:
+    async def _handle_rest(self, request: web.Request) -> web.StreamResponse:
         """Answer a request whose credential scope names a service that speaks REST; all others are 404."""
         service = self._services.by_signing_name(signing_service(request.headers) or "")
         if service is None or service.protocol != "rest-json":
             raise web.HTTPNotFound
         return await self._handle(request)
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. On cancel (the client went away) whatever was changed stays changed."""
         began = self._context.clock.monotonic()
         call = _Call(request, new_uuid(self._context.random))
+        response: web.Response | EventStream
         try:
-            document = await self._answer(call)
+            response = await self._answer(call)
             code = "200"
-            body = call.codec.render(call.operation, document, call.request_id)
-            status, headers = call.codec.head(call.operation, document)
-            response = _response(status, body, call.codec.content_type, call.request_id, headers)
         except ApiError as error:
             code, response = _refusal(error, call.request_id, call.codec, call.service)
         except Exception:
@@ -154,9 +154,9 @@ class FrontDoor:
         if self._observe is not None:
             seconds = self._context.clock.monotonic() - began
             self._observe(call.service_name, call.operation_name, code, seconds)
-        return response
+        return response if isinstance(response, web.Response) else await _stream(call, response)
 
-    async def _answer(self, call: _Call) -> Document:
+    async def _answer(self, call: _Call) -> web.Response | EventStream:
         self._choose_service(call)
         max_bytes = largest_body(call.service_name)
         call.body = await read_body(call.request, max_bytes=max_bytes)
@@ -173,7 +173,11 @@ class FrontDoor:
             await self._context.state.durable()
             raise
         await self._context.state.durable()
-        return answer
+        if isinstance(answer, EventStream):
+            return answer
+        body = call.codec.render(call.operation, answer, call.request_id)
+        status, headers = call.codec.head(call.operation, answer)
+        return _response(status, body, call.codec.content_type, call.request_id, headers)
 
     def _choose_service(self, call: _Call) -> None:
         """By target prefix, then by signing name; unverified as yet, but it sets the form of errors."""
@@ -239,7 +243,7 @@ class FrontDoor:
             return parsed
         return check(shape, parsed, validation_error=call.service.validation_error)
 
-    async def _run(self, call: _Call, document: Document) -> Document:
+    async def _run(self, call: _Call, document: Document) -> Answer:
         assert call.handler is not None
         result = call.handler(self._context, document)
         return await result if inspect.isawaitable(result) else result
@@ -275,8 +279,29 @@ def _refusal(
     return code, response
 
 
+async def _stream(call: _Call, stream: EventStream) -> web.StreamResponse:
+    """Write a stream's events as they come, until it ends or its reader has gone."""
+    response = web.StreamResponse(headers=_headers(CONTENT_TYPE, call.request_id))
+    await response.prepare(call.request)
+    async with aclosing(stream.events) as events:
+        try:
+            await response.write(INITIAL.encode())
+            async for event in events:
+                await response.write(event.encode())
+            await response.write_eof()
+        except ConnectionResetError:
+            pass
+        except Exception:
+            log.exception("stream failed", request_id=call.request_id, operation=call.operation_name)
+    return response
+
+
 def _response(
     status: int, body: bytes, content_type: str, request_id: str, members: dict[str, str] | None = None
 ) -> web.Response:
-    headers = {**(members or {}), "Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"}
+    headers = {**(members or {}), **_headers(content_type, request_id)}
     return web.Response(body=body, status=status, headers=headers)
+
+
+def _headers(content_type: str, request_id: str) -> dict[str, str]:
+    return {"Content-Type": content_type, "x-amzn-RequestId": request_id, "Server": "Homeport"}

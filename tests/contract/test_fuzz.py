@@ -40,6 +40,9 @@ LAST: Final = (
 #: What these ask for is never there.
 REFUSING: Final = ("GetQueueUrl", "ListServicesByNamespace")
 
+#: Their answers go on and on.
+STREAMING: Final = ("StartLiveTail",)
+
 #: Texts that one rule or other has an opinion on.
 TEXTS: Final = [
     "",
@@ -185,7 +188,8 @@ class World:
 def served(services: tuple[Service, ...]) -> list[tuple[Service, str]]:
     """The served operations that have a model and speak JSON or REST; those that take things away last."""
     by_name = {s.name: s for s in services if s.operations is not None and s.protocol != "query"}
-    found = [(by_name[name], operation) for name, operation in sorted(HANDLERS) if name in by_name]
+    handled = ((name, operation) for name, operation in sorted(HANDLERS) if operation not in STREAMING)
+    found = [(by_name[name], operation) for name, operation in handled if name in by_name]
     return sorted(found, key=lambda item: item[1] in LAST)
 
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable
 
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import Document, operation
+from controlplane.api.registry import Answer, Document, operation
 from controlplane.context import Context
 from controlplane.logs.api import (
     GroupExists,
@@ -17,7 +17,7 @@ from controlplane.logs.api import (
 
 __all__ = ["invalid", "logs_operation", "translated"]
 
-_Call = Callable[[Context, Document], Awaitable[Document]]
+_Call = Callable[[Context, Document], Awaitable[Answer]]
 
 
 def invalid(message: str) -> ApiError:
@@ -30,7 +30,7 @@ def logs_operation(name: str) -> Callable[[_Call], _Call]:
 
     def register(handler: _Call) -> _Call:
         @functools.wraps(handler)
-        async def translating(context: Context, request: Document) -> Document:
+        async def translating(context: Context, request: Document) -> Answer:
             try:
                 return await handler(context, request)
             except LogStoreError as error:
