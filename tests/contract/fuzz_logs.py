@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from controlplane.logs.insights.queries import QueryStatus
 from tests.contract.logs import GROUP, GROUP_ARN, STREAM, made, millis, put
 from tests.contract.server import ApiServer
 
@@ -26,7 +27,15 @@ def right_logs_requests(server: ApiServer) -> tuple[dict[str, dict[str, Any]], l
         logs.describe_log_groups(limit=1)["nextToken"],
         logs.describe_log_streams(**group, limit=1)["nextToken"],
     ]
+    query = {**group, "startTime": now // 1000 - 60, "endTime": now // 1000 + 60, "queryString": "fields @message"}
+    query_id, pointer = _queried(server, logs, query)
     return {
+        "logs.StartQuery": query,
+        "logs.GetQueryResults": {"queryId": query_id},
+        "logs.StopQuery": {"queryId": query_id},
+        "logs.DescribeQueries": {"status": "Complete"},
+        "logs.GetLogGroupFields": group,
+        "logs.GetLogRecord": {"logRecordPointer": pointer},
         "logs.CreateLogGroup": {"logGroupName": "new", **tags},
         "logs.DeleteLogGroup": {"logGroupName": "doomed"},
         "logs.DescribeLogGroups": {"logGroupNamePrefix": "/"},
@@ -48,3 +57,11 @@ def right_logs_requests(server: ApiServer) -> tuple[dict[str, dict[str, Any]], l
         "logs.UntagLogGroup": {**group, "tags": ["a"]},
         "logs.ListTagsLogGroup": group,
     }, tokens
+
+
+def _queried(server: ApiServer, logs: Any, query: dict[str, Any]) -> tuple[str, str]:
+    """Run a query to its end; return its id and the pointer to an event that it found."""
+    query_id: str = logs.start_query(**query)["queryId"]
+    server.wait_until(lambda: server.context.queries.newest_first()[0].status is QueryStatus.COMPLETE)
+    row = logs.get_query_results(queryId=query_id)["results"][0]
+    return query_id, next(field["value"] for field in row if field["field"] == "@ptr")

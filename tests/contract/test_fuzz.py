@@ -37,8 +37,8 @@ LAST: Final = (
     "DeregisterTaskDefinition",
 )
 
-#: What these ask for is never there.
-REFUSING: Final = ("GetQueueUrl", "ListServicesByNamespace")
+#: What these ask for is never there, or over already.
+REFUSING: Final = ("GetQueueUrl", "ListServicesByNamespace", "StopQuery")
 
 #: Their answers go on and on.
 STREAMING: Final = ("StartLiveTail",)
