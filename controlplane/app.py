@@ -20,7 +20,7 @@ from aiohttp import web
 
 from controlplane import retention
 from controlplane.api.ecs.clusters import ensure_default_cluster
-from controlplane.api.logs_route import logs_routes
+from controlplane.api.logs_route import LogStreams
 from controlplane.api.registry import HANDLERS
 from controlplane.api.server import FrontDoor
 from controlplane.config import ControlPlaneConfig
@@ -109,16 +109,19 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         intake = LogIntake(context)
         feed = JournalFeed(journal, arns)
         streams = EventStreams(feed, front_door)
+        log_streams = LogStreams(context, front_door, hub.read_logs)
         routes = [
             *_routes(context, front_door, hub, paths),
             *intake.routes(),
             *streams.routes(),
+            *log_streams.routes(),
             *metrics.routes(state),
         ]
         async with _serving(routes, bound, authority), asyncio.TaskGroup() as loops:
             loops.create_task(hub.run())
             loops.create_task(intake.run())
             loops.create_task(streams.run())
+            loops.create_task(log_streams.run())
             loops.create_task(HostTeller(context).run())
             loops.create_task(logs.run())
             loops.create_task(run_queries(context.queries, logs, clock))
@@ -143,7 +146,6 @@ def _routes(
         *front_door.routes(),
         *hub.routes(),
         *assignments_routes(context, front_door),
-        *logs_routes(context, front_door, hub.read_logs),
         *install_routes(context.endpoints, paths.root / "wheels"),
         *backup_routes(front_door, context.state, paths, context.clock),
         *health_routes(context.state),

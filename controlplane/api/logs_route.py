@@ -31,7 +31,7 @@ from controlplane.api.logview.request import parse
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context
 
-__all__ = ["KEEP_ALIVE_S", "PATH", "logs_routes"]
+__all__ = ["KEEP_ALIVE_S", "PATH", "LogStreams"]
 
 PATH: Final = "/homeport/v1/logs"
 
@@ -50,33 +50,73 @@ class _Failure(msgspec.Struct, frozen=True):
 _Batch = Sequence[Item] | _Failure | None
 
 
-def logs_routes(
-    context: Context, front_door: FrontDoor, read_logs: ReadLogs, *, keep_alive_s: float = KEEP_ALIVE_S
-) -> list[web.AbstractRouteDef]:
-    """Return the routes. `read_logs`: how a host is asked for a log (`FleetHub.read_logs`)."""
+class LogStreams:
+    """Serves logs. Add `routes()` to the server and keep `run()` running: when it ends, so do open streams.
 
-    async def logs(request: web.Request) -> web.StreamResponse:
+    `read_logs`: how a host is asked for a log (`FleetHub.read_logs`).
+    """
+
+    def __init__(
+        self, context: Context, front_door: FrontDoor, read_logs: ReadLogs, *, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        self._context = context
+        self._front_door = front_door
+        self._read_logs = read_logs
+        self._keep_alive_s = keep_alive_s
+        self._readers: set[asyncio.Task[object]] = set()
+        self._end = asyncio.Event()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes."""
+        return [web.get(PATH, self._serve), web.post(PATH, self._serve)]
+
+    async def run(self) -> None:
+        """Wait until cancelled, then cut all readers off: those that can, come back to the next control plane."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._end.set()
+            for reader in self._readers:
+                reader.cancel()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await read_body(request)
-            identity = front_door.authenticate(request, body)
+            identity = self._front_door.authenticate(request, body)
             if identity.service != "homeport":
                 raise ApiError(
                     "Credential should be scoped to correct service: 'homeport'.", code="InvalidSignatureException"
                 )
-            subject, wanted = await parse(context, request.query, body)
+            if self._end.is_set():
+                raise ApiError("The control plane is stopping.", code="ServiceUnavailableException", status=503)
+            subject, wanted = await parse(self._context, request.query, body)
         except ApiError as error:
-            return front_door.error_response(error)
+            return self._front_door.error_response(error)
         # What was read may come from what isn't durable yet: that a task is there at all.
-        await context.state.durable()
+        await self._context.state.durable()
+        reader = asyncio.current_task()
+        assert reader is not None, "a handler runs in a task"
+        self._readers.add(reader)
+        try:
+            return await self._stream(request, Reading(self._context, self._read_logs, subject, wanted))
+        except asyncio.CancelledError:
+            if not self._end.is_set() or request.transport is None:
+                raise
+            # It was `run`. The log isn't over, so its stream mustn't end in order.
+            reader.uncancel()
+            request.transport.abort()
+            return web.Response(status=503)
+        finally:
+            self._readers.discard(reader)
+
+    async def _stream(self, request: web.Request, reading: Reading) -> web.StreamResponse:
         queue: asyncio.Queue[_Batch] = asyncio.Queue(1)
         async with asyncio.TaskGroup() as group:
-            reading = group.create_task(_read(Reading(context, read_logs, subject, wanted), queue))
+            reader = group.create_task(_read(reading, queue))
             try:
-                return await _answer(request, queue, front_door, keep_alive_s)
+                return await _answer(request, queue, self._front_door, self._keep_alive_s)
             finally:
-                reading.cancel()
-
-    return [web.get(PATH, logs), web.post(PATH, logs)]
+                reader.cancel()
 
 
 async def _read(reading: Reading, queue: "asyncio.Queue[_Batch]") -> None:

@@ -27,7 +27,7 @@ from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from controlplane.api.ecs.clusters import ensure_default_cluster
-from controlplane.api.logs_route import logs_routes
+from controlplane.api.logs_route import LogStreams
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context, Endpoints
 from controlplane.events.feed import JournalFeed
@@ -149,7 +149,8 @@ class ApiServer:
         ensure_default_cluster(self.context)
         application = web.Application()
         application.add_routes(door.routes())
-        application.add_routes(logs_routes(self.context, door, self.host_logs.read))
+        log_streams = LogStreams(self.context, door, self.host_logs.read)
+        application.add_routes(log_streams.routes())
         streams = EventStreams(JournalFeed(self.journal, self.context.arns), door, keep_alive_s=0.2)
         application.add_routes(streams.routes())
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
@@ -163,13 +164,19 @@ class ApiServer:
         self._loops = [
             loop.create_task(run_queries(context.queries, context.logs, context.clock)),
             loop.create_task(streams.run()),
+            loop.create_task(log_streams.run()),
         ]
 
-    async def stop(self) -> None:
-        for running in self._loops:
+    async def stop_loops(self) -> None:
+        """End what goes on in the background; requests are answered still."""
+        loops, self._loops = self._loops, []
+        for running in loops:
             running.cancel()
-        if self._loops:
-            await asyncio.wait(self._loops)
+        if loops:
+            await asyncio.wait(loops)
+
+    async def stop(self) -> None:
+        await self.stop_loops()
         if self._runner is not None:
             await self._runner.cleanup()
 

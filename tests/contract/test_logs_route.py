@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from controlplane.api.logs_route import logs_routes
+from controlplane.api.logs_route import LogStreams
 from controlplane.api.server import FrontDoor
 from homeport.cli.client import Client
 from homeport.cli.connection import Connection
@@ -64,7 +64,8 @@ async def serving(secret: str = "S", *, keep_alive_s: float = 15.0) -> AsyncIter
         transaction.put(a_task("f" * 32))
     door = FrontDoor(context, secret_of={"K": "S"}.get)
     application = web.Application()
-    application.add_routes(logs_routes(context, door, log.read, keep_alive_s=keep_alive_s))
+    streams = LogStreams(context, door, log.read, keep_alive_s=keep_alive_s)
+    application.add_routes(streams.routes())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
