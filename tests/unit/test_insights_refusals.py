@@ -112,8 +112,8 @@ def test_long_chains_of_and_and_or_are_not_deep() -> None:
 
 _SAID = (
     "fields display filter parse stats sort limit dedup as by and or not in like desc asc | , ( ) [ ] = != <= =~ + - * "
-    "/ % ^ # a b.c d[0] `x` @timestamp @message @ptr true 1 0.5 99 5m 1mo 1w 't' \"*x*\" /a(?<g>.)/ /[/ count(*) sum(a) "
-    "pct(a,50) bin(1h) datefloor(a,1w) strlen(a) if(a,b.c,1) now() jsonParse(@message) substr(a,1) median(a)"
+    "/ % ^ # a b.c d[0] `x` @timestamp @message @ptr true 1 0.5 99 5m 1mo 1w 't' \"*x*\" /a(?<g>.)/ /[/ count(*) "
+    "sum(a) pct(a,50) bin(1h) datefloor(a,1w) strlen(a) if(a,b.c,1) now() jsonParse(@message) substr(a,1) median(a)"
 )
 _WORDS = st.sampled_from(_SAID.split())
 _MESSAGES = st.sampled_from(

@@ -57,7 +57,7 @@ class QueryStatus(StrEnum):
 _OPEN: Final = (QueryStatus.SCHEDULED, QueryStatus.RUNNING)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Query:
     """One query. `groups`: names, with what @log shows of each; times are epoch milliseconds, `end` exclusive."""
 
