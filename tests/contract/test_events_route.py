@@ -216,7 +216,7 @@ def test_readers_are_let_go_in_order_when_the_control_plane_stops(server: ApiSer
                 loop.cancel()
             await asyncio.wait(server._loops)
 
-        server.call(stop)
+        server.thread.call(stop)
         follower.thread.join(DEADLINE_S)
         assert not follower.thread.is_alive()
         assert follower.failure is None

@@ -2,8 +2,8 @@
 
     python -m tests.fakes.journal_writer DATABASE [--limit-bytes N]
 
-Each commit raises the counter of one of the workers by one and adds a line to a story, so that the sum of the counters
-is the revision and the number of lines. After each commit is durable: a line `REVISION WORKER COUNTER`.
+Each commit raises the counter of one of the workers by one, adds a line to a story and makes an event, so that the sum
+of the counters is the revision, the number of lines, and that of events. After each commit is durable: a line `REVISION WORKER COUNTER`.
 `--limit-bytes`: no file may grow beyond (RLIMIT_FSIZE), as on a full disk. A failed journal ends the process with 3.
 """
 
@@ -13,6 +13,7 @@ import resource
 import sys
 from pathlib import Path
 
+from controlplane.events.notes import CustomFacts
 from controlplane.state.records import SettingRecord
 from controlplane.state.state import State, load_state
 from controlplane.store.sqlite import SqliteJournal
@@ -39,6 +40,7 @@ async def work(state: State, worker: int) -> None:
             transaction.put(SettingRecord(name=f"worker-{worker}", value=value))
             line = StoryLine(at=1.0, event="counted", message=str(reached), actor=str(worker))
             transaction.tell(STORY, line)
+            transaction.emit(CustomFacts(source="test", detail_type="counted", detail={"worker": [worker, reached]}))
         revision = state.revision
         await state.durable(revision)
         sys.stdout.write(f"{revision} {worker} {reached}\n")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from controlplane.state.state import load_state
 from controlplane.store.sqlite import SqliteJournal, connect
 from tests.fakes.journal_writer import STORY, WORKERS, counter
@@ -31,11 +33,23 @@ async def check(database: Path, acknowledged: list[str]) -> int:
         reached = [counter(state, worker) for worker in range(WORKERS)]
         assert sum(reached) == state.revision
         assert len(await journal.story(STORY)) == state.revision
+        await check_events(journal, reached)
         for line in acknowledged:
             revision, worker, count = map(int, line.split())
             assert revision <= state.revision
             assert count <= reached[worker]
         return state.revision
+
+
+async def check_events(journal: SqliteJournal, reached: list[int]) -> None:
+    """Each commit's event is there once, in order, and none of a commit that isn't."""
+    stored = await journal.events(0, limit=10**6)
+    assert [event.number for event in stored] == list(range(1, journal.last_event + 1))
+    told: list[list[int]] = [[] for _ in reached]
+    for event in stored:
+        worker, count = msgspec.json.decode(event.facts)["detail"]["worker"]
+        told[worker].append(count)
+    assert told == [list(range(1, count + 1)) for count in reached]
 
 
 async def test_every_acknowledged_commit_survives_kill_9(tmp_path: Path) -> None:
