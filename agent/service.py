@@ -22,6 +22,7 @@ from agent.hostview import Host, LateCgroups
 from agent.identity import Identity, load_identity
 from agent.isolation import Contact
 from agent.journal import Journal
+from agent.logs.disk import DiskWatch
 from agent.logs.shipper import LogShipper
 from agent.logs.unshipped import UnshippedNotes
 from agent.metrics import AgentMetrics, metrics_app
@@ -66,6 +67,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
         shipper = LogShipper(
             identity, engine, notes, facts=host.facts, clock=clock, random=source, metrics=metrics.logs
         )
+        disk = DiskWatch(lambda: monitor.info.root_dir if monitor.info else None, shipper.streams, clock=clock)
         worker = Worker(
             engine,
             journal,
@@ -90,7 +92,7 @@ async def serve(config: AgentConfig, *, clock: Clock | None = None, source: rand
             unwell=lambda: _engine_problem(monitor),
         )
         async with _serving(application, listening), asyncio.TaskGroup() as loops:
-            works = (journal.run(), worker.run(), monitor.run(), host.run(), shipper.run(), watchdog())
+            works = (journal.run(), worker.run(), monitor.run(), host.run(), shipper.run(), disk.run(), watchdog())
             running = [loops.create_task(work) for work in works]
             notify("READY=1")
             _log.info("ready", version=__version__, instance=identity.instance_id, docker_host=engine.docker_host)

@@ -12,8 +12,8 @@ What always holds:
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -35,6 +35,7 @@ from agent.task.model import TaskState, accepted, recovered
 from agent.task.perform import Performer, TaskCgroups
 from agent.task.report import report_of
 from agent.task.runner import TaskRunner
+from agent.workload import HostView, Shipping
 from homeport import reasons
 from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
@@ -42,55 +43,13 @@ from homeport.protocol import Assignment, Assignments, Condition, HostFacts, Log
 from homeport.spec import Resources
 from homeport.status import DesiredStatus
 
-__all__ = ["HostView", "Shipping", "Worker"]
+__all__ = ["Worker"]
 
 _log = structlog.get_logger(__name__)
 
 #: SIGTERM to SIGKILL for containers that belong to no task.
 _ORPHAN_STOP_S: Final = 30
 _NOT_SHIPPED: Final = "the container was removed from its host before its output could be shipped"
-
-
-class HostView(Protocol):
-    """The host, as the worker needs it. `agent.hostview.Host` is the one."""
-
-    def facts(self) -> HostFacts:
-        """Return the host's facts as last read."""
-        ...
-
-    async def next_facts(self) -> HostFacts:
-        """Wait until the facts have changed since they were last returned here, then return them."""
-        ...
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """Return the host's health as last observed."""
-        ...
-
-    def log_drivers(self) -> tuple[str, ...]:
-        """Return the Engine's log drivers; empty while they aren't known."""
-        ...
-
-
-class Shipping(Protocol):
-    """What ships containers' output, as the worker needs it. `agent.logs.shipper.LogShipper` is the one."""
-
-    on_shipped: Callable[[], None]
-
-    def look(self, state: TaskState) -> None:
-        """Take note of a task as it is now."""
-        ...
-
-    def unshipped(self, task_id: TaskId) -> bool:
-        """Tell whether there is output of this task that isn't kept yet."""
-        ...
-
-    async def give_up(self, task_id: TaskId, why: str) -> None:
-        """A task is about to be removed: see to it that what isn't kept is marked as missing. OSError if it fails."""
-        ...
-
-    def forget(self, task_id: TaskId) -> None:
-        """A task is no more; nobody is to be told of what isn't kept."""
-        ...
 
 
 class Worker:

@@ -1,12 +1,13 @@
-"""The seam between the uplink and the worker: what a session with the control plane needs of this host's tasks."""
+"""The seams of the worker: what a session with the control plane needs of it, and what it needs of others."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
+from agent.task.model import TaskState
 from homeport.ids import TaskId
 from homeport.protocol import Assignments, Condition, HostFacts, LogChunk, LogsRequest, TaskReport
 
-__all__ = ["Workload"]
+__all__ = ["HostView", "Shipping", "Workload"]
 
 
 class Workload(Protocol):
@@ -70,4 +71,46 @@ class Workload(Protocol):
 
     async def deregistered(self, reason: str) -> None:
         """This host is no longer wanted: stop every task, and return when they have stopped."""
+        ...
+
+
+class HostView(Protocol):
+    """The host, as the worker needs it. `agent.hostview.Host` is the one."""
+
+    def facts(self) -> HostFacts:
+        """Return the host's facts as last read."""
+        ...
+
+    async def next_facts(self) -> HostFacts:
+        """Wait until the facts have changed since they were last returned here, then return them."""
+        ...
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return the host's health as last observed."""
+        ...
+
+    def log_drivers(self) -> tuple[str, ...]:
+        """Return the Engine's log drivers; empty while they aren't known."""
+        ...
+
+
+class Shipping(Protocol):
+    """What ships containers' output, as the worker needs it. `agent.logs.shipper.LogShipper` is the one."""
+
+    on_shipped: Callable[[], None]
+
+    def look(self, state: TaskState) -> None:
+        """Take note of a task as it is now."""
+        ...
+
+    def unshipped(self, task_id: TaskId) -> bool:
+        """Tell whether there is output of this task that isn't kept yet."""
+        ...
+
+    async def give_up(self, task_id: TaskId, why: str) -> None:
+        """A task is about to be removed: see to it that what isn't kept is marked as missing. OSError if it fails."""
+        ...
+
+    def forget(self, task_id: TaskId) -> None:
+        """A task is no more; nobody is to be told of what isn't kept."""
         ...

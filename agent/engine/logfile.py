@@ -122,7 +122,7 @@ class LogFileReader:
             if why:
                 self._lost = Lost(0, why)
             elif len(chain) >= self._files:
-                self._lost = Lost(0, _ROTATED)
+                self._lost = Lost(0, _ROTATED, sure=False)
         elif (place := _find(chain, mark)) is not None:
             self._fd, self._offset = place
             self._at_ns = mark.at_ns

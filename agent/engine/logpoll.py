@@ -102,7 +102,7 @@ class EngineLogReader:
         self._lost: Lost | None = None
         self._mark: Mark | None = None
         #: What is being read, from behind the mark on.
-        self._records: AsyncGenerator[Record | None] | None = None
+        self._records: AsyncGenerator[Record] | None = None
         self._tail = _TAILS[-1]
         #: There may be something new.
         self.rung = True
@@ -151,8 +151,8 @@ class EngineLogReader:
         """Yield the records behind the mark. What is missing there is noted before the one behind it."""
         mark = self._mark
         if mark is None or mark.check is None:
-            async for record in self._younger(mark.at_ns if mark else -1):
-                yield record
+            async for younger in self._younger(mark.at_ns if mark else -1):
+                yield younger
             return
         for tail in _TAILS:
             found = False
@@ -170,8 +170,8 @@ class EngineLogReader:
             self._torn(mark.at_ns)
             return
         self._lost = Lost(mark.at_ns, _ROTATED)
-        async for record in self._younger(mark.at_ns):
-            yield record
+        async for younger in self._younger(mark.at_ns):
+            yield younger
 
     async def _younger(self, at_ns: int) -> AsyncGenerator[Record]:
         tail, self._tail = self._tail, _TAILS[-1]

@@ -54,10 +54,14 @@ class Record(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Something that was to be read here isn't there. `since_ns`: what is missing is younger; 0: not known."""
+    """Something that was to be read here isn't there. `since_ns`: what is missing is younger; 0: not known.
+
+    `sure` False: there may have been nothing.
+    """
 
     since_ns: int
     why: str
+    sure: bool = True
 
 
 class OutputReader(Protocol):

@@ -165,7 +165,8 @@ class EventMaker:
 def gap(lost: Lost, until_ns: int, mark: Mark | None = None) -> Event:
     """Return the event that says what is missing."""
     since = f"from {_time(lost.since_ns)} " if lost.since_ns else ""
-    text = f"Output is missing here, {since}up to {_time(until_ns)}: {lost.why}"
+    verb = "is" if lost.sure else "may be"
+    text = f"Output {verb} missing here, {since}up to {_time(until_ns)}: {lost.why}"
     return Event(until_ns // _NS_PER_MS, LogKind.GAP, text, mark)
 
 

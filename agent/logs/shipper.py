@@ -42,7 +42,7 @@ _MAX_FRAME_BYTES: Final = 1024 * 1024
 
 
 class LogShipper:
-    """Implements `agent.worker.Shipping`. `run` does the shipping; without it everything waits."""
+    """Implements `agent.workload.Shipping`. `run` does the shipping; without it everything waits."""
 
     def __init__(
         self,

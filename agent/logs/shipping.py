@@ -15,6 +15,7 @@ from agent.engine.api import Engine
 from agent.engine.errors import EngineError, NotFound
 from agent.engine.output import Lost, Mark, OutputReader
 from agent.logs.batches import BATCH_BYTES, Frame, frames
+from agent.logs.disk import NO_ROOM
 from agent.logs.events import Event, EventMaker, gap
 from agent.logs.link import ChannelRefused, LinkLost, LogChannel, LogLink
 from agent.logs.multiline import beginning
@@ -41,7 +42,6 @@ _RETRY_AFTER_CAP_S: Final = 600.0
 _MANY: Final = 200
 
 _GONE: Final = "the container was removed before its output could be shipped"
-_NO_ROOM: Final = "the disk of the Docker Engine had no room for it"
 
 
 async def ship(
@@ -201,9 +201,8 @@ class _Shipping:
         """Send the events up to the last one that has a mark, and the gaps that only the agent knows of."""
         ready = next((n for n in range(len(self._events), 0, -1) if self._events[n - 1].mark is not None), 0)
         events, self._events = self._events[:ready], self._events[ready:]
-        first = self._next + len(events)
-        for number, pending in enumerate(self._untold(), start=first):
-            pending.number = number
+        for pending in self._untold():
+            pending.number = self._next + len(events)
             events.append(gap(pending.lost, pending.until_ns, self._mark(events)))
         if not events:
             return
@@ -241,9 +240,9 @@ class _Shipping:
         """Say that this is all, and wait until it is kept."""
         now_ns = int(self._clock.now() * 1e9)
         stream = self._stream
-        events = []
+        events = [gap(each.lost, each.until_ns, self._mark([])) for each in self._untold()]
         if stream.no_room_since_ns is not None:
-            events.append(gap(Lost(stream.no_room_since_ns, _NO_ROOM), now_ns, self._mark([])))
+            events.append(gap(Lost(stream.no_room_since_ns, NO_ROOM, sure=False), now_ns, self._mark([])))
         if lost is not None:
             events.append(gap(lost, now_ns, Mark(now_ns)))
         await self._channel.drained()

@@ -12,7 +12,8 @@ from agent.engine.api import Engine
 from agent.isolation import Contact
 from agent.journal import Journal
 from agent.task.perform import TaskCgroups
-from agent.worker import Shipping, Worker
+from agent.worker import Worker
+from agent.workload import Shipping
 from homeport.clock import Clock
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignment, Assignments, TaskReport
