@@ -3,7 +3,8 @@
     python -m tests.fakes.journal_writer DATABASE [--limit-bytes N]
 
 Each commit raises the counter of one of the workers by one, adds a line to a story and makes an event, so that the sum
-of the counters is the revision, the number of lines, and that of events. After each commit is durable: a line `REVISION WORKER COUNTER`.
+of the counters is the revision, the number of lines, and that of events. After each commit is durable: a line
+`REVISION WORKER COUNTER`.
 `--limit-bytes`: no file may grow beyond (RLIMIT_FSIZE), as on a full disk. A failed journal ends the process with 3.
 """
 
