@@ -178,14 +178,8 @@ class Courier:
         await self._keep_pace(parcel.target)
         text = self._input(parcel)
         outcome = await deliver(self._context, self._post, parcel.rule, parcel.target, parcel.event.document, text)
-        level = _log.debug if outcome.verdict is Verdict.DELIVERED else _log.info
-        level(
-            "event delivery",
-            rule=self._rule,
-            target=self._target_id,
-            event=parcel.event.number,
-            problem=outcome.problem,
-        )
+        if outcome.verdict is not Verdict.DELIVERED:
+            _log.info("event delivery failed", rule=self._rule, target=self._target_id, problem=outcome.problem)
         return outcome
 
     def _input(self, parcel: _Parcel) -> str:
@@ -248,7 +242,7 @@ class Courier:
             last_dropped_at=self._context.clock.now(),
             drop_reason=reason,
         )
-        _log.warning("event not delivered", rule=self._rule, target=self._target_id, event=event.number, reason=reason)
+        _log.warning("event not delivered", rule=self._rule, target=self._target_id, number=event.number, reason=reason)
 
     def _note_gap(self, through: int) -> None:
         """Move on over events that have left the stream before their turn came."""

@@ -23,6 +23,10 @@ class HttpParameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     value: str
     secret: bool = False
 
+    def __repr__(self) -> str:
+        """Without the value: it must not get into a log."""
+        return f"HttpParameter({self.place} {self.key})"
+
 
 class ConnectionRecord(Record, frozen=True):
     """A connection. Times are epoch seconds."""
@@ -44,6 +48,10 @@ class ConnectionRecord(Record, frozen=True):
     authorized_at: float
     description: str = ""
     parameters: tuple[HttpParameter, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without secrets: they must not get into a log."""
+        return f"ConnectionRecord({self.name} {self.authorization})"
 
     @property
     def key(self) -> str:
