@@ -96,7 +96,8 @@ class HostTeller:
                 instance = state.instances.get(instance_id)
                 if instance is not None and instance.status != "INACTIVE":
                     left = remaining(state, instance)
-                    if left != instance.told.remaining:
+                    # At first all is left, as its registration has told.
+                    if left != (instance.told.remaining or instance.facts.resources):
                         _tell(self._context, instance, replace(instance.told, remaining=left))
 
     def _mark(self, instance_ids: Iterable[InstanceId]) -> None:

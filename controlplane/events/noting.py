@@ -12,6 +12,7 @@ from controlplane.state.records import InstanceRecord, Record, TaskRecord
 from controlplane.state.remaining import free_gpus, remaining
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceRecord
 from homeport.protocol import ContainerReport
+from homeport.status import ContainerStatus
 
 if TYPE_CHECKING:
     from controlplane.state.state import State
@@ -49,7 +50,10 @@ def _task(state: "State", old: Record | None, new: Record, position: int) -> Ite
 
 
 def _seen(task: TaskRecord) -> tuple[object, ...]:
-    """What of a task makes an event when it changes. Times alone don't, as in ECS."""
+    """What of a task makes an event when it changes. Times alone don't, as in ECS.
+
+    Nor do a container's pull and creation: to ECS it is PENDING as before.
+    """
     return (
         task.status,
         task.desired,
@@ -58,7 +62,11 @@ def _seen(task: TaskRecord) -> tuple[object, ...]:
         task.stop_code,
         task.stopped_reason,
         task.lost_at is None,
-        [_container_seen(container) for container in task.containers],
+        {
+            report.name: _container_seen(report)
+            for report in task.containers
+            if report.status >= ContainerStatus.RUNNING or report.reason is not None
+        },
     )
 
 

@@ -112,7 +112,7 @@ class ToldHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """What events have last told of a host beyond its record: so that none is told twice, or never."""
 
     connected: bool = False
-    #: As ECS's `remainingResources`; None before the first time.
+    #: As ECS's `remainingResources`; None for all of it, which its registration tells.
     remaining: Resources | None = None
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from homeport.cli.output import mib, moment, short_id, vcpu
 
-__all__ = ["Line", "line_of", "show"]
+__all__ = ["Line", "line_of", "says_again", "show"]
 
 #: Kind -> its colour.
 _COLOURS: Final = {"task": 36, "instance": 35, "deployment": 34, "service": 33}
@@ -22,6 +22,8 @@ _KINDS: Final = {
     "ECS Service Action": "service",
     "Homeport Service Action": "service",
 }
+#: Service actions that are changes of deployments, too.
+_TWICE: Final = frozenset(f"SERVICE_DEPLOYMENT_{state}" for state in ("IN_PROGRESS", "COMPLETED", "FAILED"))
 _OF_TYPE: Final = {"WARN": _WARNING, "ERROR": _BAD}
 _KIND_WIDTH: Final = 10
 _NAMED: Final = 3
@@ -55,6 +57,11 @@ def line_of(event: dict[str, Any]) -> Line:
             return Line(at, kind, name, state, " ".join(_service_words(detail)), colour)
         case _:
             return Line(at, event["source"], " ".join(event["resources"]), event["detail-type"])
+
+
+def says_again(event: dict[str, Any]) -> bool:
+    """Tell whether an event says the same as another one: a service action that is a change of a deployment, too."""
+    return event["detail-type"] == "ECS Service Action" and event["detail"]["eventName"] in _TWICE
 
 
 def show(line: Line) -> None:

@@ -55,9 +55,9 @@ def events(
     """Show the events of the last hour, or since when you say; with -f what happens from now on.
 
     When the control plane is restarted, what is followed goes on where it was. With --json each line is an EventBridge
-    document.
+    document. Deployments are service actions, too, in ECS; as such they are shown only with --type or --json.
     """
-    from homeport.cli.eventlines import line_of, show
+    from homeport.cli.eventlines import line_of, says_again, show
 
     query: dict[str, Any] = {
         "cluster": cluster,
@@ -76,7 +76,7 @@ def events(
         if as_json:
             sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
             sys.stdout.flush()
-        else:
+        elif types or not says_again(event):
             show(line_of(event))
 
 

@@ -134,7 +134,8 @@ async def test_each_change_of_a_task_that_can_be_seen_is_told_once() -> None:
 
     change(status=TaskStatus.PENDING, instance_id=HOST.id)
     change(pull_started_at=2.0)  # a time alone is no event
-    change(containers=(ContainerReport(name="web", status=ContainerStatus.PULLED),))
+    change(containers=(ContainerReport(name="web", status=ContainerStatus.PULLED),))  # still PENDING to ECS
+    change(containers=(ContainerReport(name="web", status=ContainerStatus.CREATED, runtime_id="ad64"),))
     task = running(task)
     put(context, task)
     put(context, replace(task, settled=False, healthy_at=5.0))  # only the reconciler sees that
@@ -151,7 +152,6 @@ async def test_each_change_of_a_task_that_can_be_seen_is_told_once() -> None:
     events = [event["detail"] for event in await told(context, "ECS Task State Change")]
     assert [(event["lastStatus"], event["desiredStatus"]) for event in events] == [
         ("PROVISIONING", "RUNNING"),
-        ("PENDING", "RUNNING"),
         ("PENDING", "RUNNING"),
         ("RUNNING", "RUNNING"),
         ("RUNNING", "RUNNING"),
