@@ -25,6 +25,7 @@ from controlplane.api.registry import HANDLERS
 from controlplane.api.server import FrontDoor
 from controlplane.config import ControlPlaneConfig
 from controlplane.context import Context, Endpoints
+from controlplane.events import delivery
 from controlplane.events.feed import JournalFeed
 from controlplane.events.hosts import HostTeller
 from controlplane.events.route import EventStreams
@@ -134,6 +135,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             )
             loops.create_task(standalone.run(context))
             loops.create_task(schedules.run(context))
+            loops.create_task(delivery.run(context, feed))
             loops.create_task(watchdog(state.durable))
             _announce(paths, endpoints, context)
             await asyncio.Event().wait()

@@ -222,14 +222,14 @@ def one(wanted: Any, leaf: Any) -> bool:
     if operator == "exists":
         return bool(operand)
     if operator == "numeric":
-        return type(leaf) is int and bool(operand[1] <= leaf < operand[3])
+        return type(leaf) is int and leaf in range(operand[1], operand[3])
     if not isinstance(leaf, str):
         return False
     if operator == "cidr":
         return leaf == "10.0.0.1"
     if operator == "equals-ignore-case":
         return leaf.upper() == operand.upper()
-    return glob({"prefix": f"{operand}*", "suffix": f"*{operand}"}.get(operator, operand), leaf)
+    return glob({"prefix": f"{operand}*", "suffix": f"*{operand}", "wildcard": str(operand)}[operator], leaf)
 
 
 def glob(pattern: str, text: str) -> bool:
