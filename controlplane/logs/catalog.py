@@ -6,7 +6,7 @@ happens to memory happens in callbacks of the commit itself, so a caller who is 
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,15 @@ from controlplane.logs.api import (
 )
 from controlplane.logs.blocks import size_of
 from controlplane.logs.database import Database
-from controlplane.logs.schema import STREAM_COLUMNS, find_group, find_stream, load_groups, prefix_bound, stream_of
+from controlplane.logs.schema import (
+    STREAM_COLUMNS,
+    find_group,
+    find_stream,
+    load_groups,
+    prefix_bound,
+    prepare,
+    stream_of,
+)
 
 __all__ = ["Appended", "Catalog", "advance"]
 
@@ -103,11 +111,22 @@ def _update(connection: sqlite3.Connection, stream_id: int, stream: LogStream) -
 
 
 class Catalog:
-    """Groups and streams over a Database. `on_deleted` is called when something was deleted, whose events may go."""
+    """Groups and streams over a Database.
 
-    def __init__(self, database: Database, *, on_deleted: Callable[[], None] = lambda: None) -> None:
+    `on_deleted` is called when something was deleted, whose events may go. `check_room` is called in the writer's
+    thread before a group or stream is made; it may raise StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_deleted: Callable[[], None] = lambda: None,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self.database = database
         self._on_deleted = on_deleted
+        self._check_room = check_room
         self._groups: dict[str, LogGroup] = {}
         self._ids: dict[int, str] = {}
         self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
@@ -118,8 +137,13 @@ class Catalog:
         self._ids = {number: group.name for number, group, _ in groups}
 
     async def load(self) -> None:
-        """Read the groups. Raises StoreUnavailable."""
-        await self.database.alone(load_groups, self.loaded)
+        """Make the tables if there are none, and read the groups. Raises StoreUnavailable."""
+
+        def load(connection: sqlite3.Connection) -> Sequence[tuple[int, LogGroup, int]]:
+            prepare(connection)
+            return load_groups(connection)
+
+        await self.database.write(load, self.loaded)
 
     # ------------------------------------------------------------ groups
 
@@ -142,6 +166,7 @@ class Catalog:
         group = replace(group, stored_bytes=0)
 
         def create(connection: sqlite3.Connection) -> int:
+            self._check_room()
             statement = "INSERT INTO groups (name, body) VALUES (?, ?) ON CONFLICT DO NOTHING"
             cursor = connection.execute(statement, (group.name, msgspec.msgpack.encode(group)))
             if not cursor.rowcount:
@@ -201,6 +226,7 @@ class Catalog:
         """See LogStore."""
 
         def create(connection: sqlite3.Connection) -> None:
+            self._check_room()
             statement = "INSERT INTO streams (group_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
             if not connection.execute(statement, (find_group(connection, group), name, at)).rowcount:
                 raise StreamExists(f"the log group {group} has a stream {name} already")
@@ -285,6 +311,12 @@ class Catalog:
             waiters.discard(woken)
             if not waiters and self._waiting.get((group, stream)) is waiters:
                 del self._waiting[group, stream]
+
+    def gone(self, streams: Iterable[tuple[int, str]]) -> None:
+        """Have those look again who wait for streams that retention has removed: (group's number, name)."""
+        for number, stream in streams:
+            if group := self._ids.get(number):
+                self.wake(group, stream)
 
     def wake(self, group: str, stream: str) -> None:
         """Have those who wait for a stream look again."""

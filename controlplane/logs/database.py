@@ -21,6 +21,7 @@ __all__ = ["Database", "transaction"]
 T = TypeVar("T")
 
 _READERS: Final = 4
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 #: The write-ahead log is cut back to this after a checkpoint.
 _WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
 
@@ -41,8 +42,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 class _Work(Generic[T]):
     """Something for the writer's thread to do. `then` is called on the loop with the result, whoever waits for it."""
 
-    def __init__(self, do: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None) -> None:
+    def __init__(self, do: Callable[[Any], T], then: Callable[[T], None] | None, *, connected: bool = True) -> None:
         self.do = do
+        self.connected = connected
         self.then = then
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -68,8 +70,12 @@ class Database:
         self._explain = explain
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="logs-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="logs-reader")
+        #: SQLite has found that the file isn't a sound database.
+        self.damaged = False
         self._connection: sqlite3.Connection | None = None
-        self._reading: dict[int, sqlite3.Connection] = {}
+        #: A reader's thread -> which opening its connection is of, and the connection.
+        self._reading: dict[int, tuple[int, sqlite3.Connection]] = {}
+        self._opening = 0
         self._commits: deque[_Work[Any]] = deque()
         self._jobs: deque[_Work[Any]] = deque()
         self._busy = False
@@ -94,6 +100,18 @@ class Database:
         """Begin what `alone` does, for someone who doesn't wait."""
         return self._take(self._jobs, _Work(job, then))
 
+    async def prepare(self, step: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
+        """Run `step` in the writer's thread, without a connection: it may put another file in the place of this one."""
+
+        def apart() -> T:
+            self._drop_connection()
+            result = step()
+            self._opening += 1
+            self.damaged = False
+            return result
+
+        return await self._take(self._jobs, _Work(lambda _: apart(), then, connected=False))
+
     async def alone(self, job: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
         """Run `job` in the writer's thread, between two transactions; it makes its own. Raises as `write`."""
         return await self._take(self._jobs, _Work(job, then))
@@ -107,14 +125,15 @@ class Database:
     async def close(self) -> None:
         """Finish what has been taken, and close. What is asked for later is refused."""
         self._closed = True
-        await self._idle.wait()
-        self._writer.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
-        for connection in (self._connection, *self._reading.values()):
-            if connection is not None:
+        try:
+            await self._idle.wait()
+        finally:
+            self._writer.shutdown(wait=True)
+            self._readers.shutdown(wait=True)
+            self._drop_connection()
+            for _, connection in self._reading.values():
                 connection.close()
-        self._connection = None
-        self._reading.clear()
+            self._reading.clear()
 
     def _take(self, queue: deque[_Work[Any]], work: _Work[T]) -> "asyncio.Future[T]":
         if self._closed:
@@ -158,6 +177,7 @@ class Database:
             with transaction(connection):
                 return [_outcome(work, connection) for work in batch]
         except (sqlite3.Error, OSError) as error:
+            self._note(error)
             self._drop_connection()
             return [StoreUnavailable(self._explain(error))] * len(batch)
         except Exception as error:  # noqa: BLE001 a value that one of them can't have: the others don't suffer
@@ -167,8 +187,10 @@ class Database:
 
     def _do_alone(self, batch: Sequence[_Work[Any]]) -> Sequence[Any]:
         try:
-            return [batch[0].do(self._writable())]
+            (work,) = batch
+            return [work.do(self._writable() if work.connected else None)]
         except (sqlite3.Error, OSError) as error:
+            self._note(error)
             self._drop_connection()
             return [StoreUnavailable(self._explain(error))]
         except Exception as error:  # noqa: BLE001 whoever asked gets it
@@ -185,6 +207,10 @@ class Database:
             self._connection = connection
         return self._connection
 
+    def _note(self, error: Exception) -> None:
+        # The lower byte is the kind of error.
+        self.damaged |= isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _DAMAGE
+
     def _drop_connection(self) -> None:
         if self._connection is not None:
             with suppress(sqlite3.Error):
@@ -196,18 +222,22 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """Return this reader's thread's connection."""
         thread = threading.get_ident()
-        connection = self._reading.get(thread)
+        opening, connection = self._reading.get(thread, (self._opening, None))
+        if connection is not None and opening != self._opening:
+            connection.close()
+            connection = None
         if connection is None:
             connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
             connection.execute("PRAGMA query_only = ON")
-            self._reading[thread] = connection
+            self._reading[thread] = (self._opening, connection)
         return connection
 
     def _guarded(self, query: Callable[[], T]) -> T:
         try:
             return query()
         except (sqlite3.Error, OSError) as error:
-            connection = self._reading.pop(threading.get_ident(), None)
+            self._note(error)
+            _, connection = self._reading.pop(threading.get_ident(), (0, None))
             if connection is not None:
                 connection.close()
             raise StoreUnavailable(self._explain(error)) from error

@@ -7,7 +7,6 @@ the blocks, which explain themselves; what was in the tail then is lost here, an
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 from controlplane.logs.api import LogGroup, LogStream
 from controlplane.logs.blocks import BlockHeader, blocks_in
 from controlplane.logs.database import transaction
-from controlplane.logs.schema import load_groups, prepare
+from controlplane.logs.schema import load_groups, prepare, used_bytes
 from controlplane.logs.sealing import Tails, load_tails
 from controlplane.logs.segments import SegmentFiles, on_disk
 
@@ -35,24 +34,17 @@ class Opened:
     groups: Sequence[tuple[int, LogGroup, int]]
     tails: Tails
     segment_bytes: int
+    catalog_bytes: int
 
 
 def set_damaged_aside(catalog: Path) -> None:
-    """Rename a catalog that SQLite can't make sense of, so that a new one is made. Raises OSError, sqlite3.Error."""
-    if not catalog.exists():
-        return
-    try:
-        with closing(sqlite3.connect(catalog)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return
-    except sqlite3.OperationalError:
-        raise  # locked, no room, no right: not its content
-    except sqlite3.DatabaseError as error:
-        aside = catalog.with_suffix(".damaged.db")
-        _log.error("log_catalog_damaged", path=str(catalog), error=str(error), kept_as=str(aside))
+    """Rename a catalog that SQLite can't make sense of, so that a new one is made. Raises OSError."""
+    aside = catalog.with_suffix(".damaged.db")
+    _log.error("log_catalog_damaged", path=str(catalog), kept_as=str(aside))
     for suffix in ("-wal", "-shm"):
         catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)
-    catalog.replace(aside)
+    if catalog.exists():
+        catalog.replace(aside)
 
 
 def recover(connection: sqlite3.Connection, files: SegmentFiles, limit_bytes: int, now: float) -> Opened:
@@ -75,7 +67,7 @@ def recover(connection: sqlite3.Connection, files: SegmentFiles, limit_bytes: in
         if size > expected:
             files.cut(segment, expected)
         used += on_disk(min(size, expected))
-    return Opened(load_groups(connection), load_tails(connection, limit_bytes, now), used)
+    return Opened(load_groups(connection), load_tails(connection, limit_bytes, now), used, used_bytes(connection))
 
 
 # ---------------------------------------------------------------- without a catalog

@@ -132,7 +132,7 @@ def evict(connection: sqlite3.Connection, files: SegmentFiles, excess: int) -> R
             slice_.remove_segments("id = ?", (segment,))
             freed += on_disk(size)
         groups = slice_.settle_streams()
-    return _finish(files, slice_, groups, more=bool(slice_.segments) and freed < excess)
+    return _finish(files, slice_, groups, more=False)
 
 
 def purge(connection: sqlite3.Connection, files: SegmentFiles) -> Removed:
@@ -170,18 +170,22 @@ def _doom_streams(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM doomed_groups WHERE id = ?", group)
 
 
-def empty_streams(connection: sqlite3.Connection, now: int, retention_days: Iterable[tuple[int, int | None]]) -> int:
+def empty_streams(
+    connection: sqlite3.Connection, now: int, retention_days: Iterable[tuple[int, int | None]]
+) -> list[tuple[int, str]]:
     """Delete containers' streams that have nothing left and were last written to before their group's retention.
 
-    Streams that agents have never shipped to are their makers', and stay. Returns how many went. `now`: epoch ms.
+    Streams that agents have never shipped to are their makers', and stay. Returns (group's id, name) of those that
+    went. `now`: epoch ms.
     """
-    removed = 0
+    removed: list[tuple[int, str]] = []
     with transaction(connection):
         for group_id, days in retention_days:
             cutoff = now - min(days or EMPTY_STREAM_DAYS, EMPTY_STREAM_DAYS) * _DAY_MS
             removed += connection.execute(
                 "DELETE FROM streams WHERE group_id = ? AND ifnull(last_at, 0) = 0 AND last_at IS NULL"
-                " AND (ended OR shipped_next > 1 OR position <> '') AND ifnull(last_ingested_at, created_at) < ?",
+                " AND (ended OR shipped_next > 1 OR position <> '') AND ifnull(last_ingested_at, created_at) < ?"
+                " RETURNING group_id, name",
                 (group_id, cutoff),
-            ).rowcount
+            ).fetchall()
     return removed

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol
 
 import structlog
 
@@ -35,31 +35,23 @@ from controlplane.logs.api import (
 from controlplane.logs.blocks import encode_batch
 from controlplane.logs.catalog import Appended, Catalog, advance
 from controlplane.logs.database import Database
-from controlplane.logs.opening import Opened, recover, set_damaged_aside
+from controlplane.logs.keeping import Keeper
+from controlplane.logs.opening import set_damaged_aside
 from controlplane.logs.pieces import Finder, Times, find_in_group
 from controlplane.logs.reading import Entry, Loader, first_events, last_events, merged, taken
-from controlplane.logs.retention import Removed, empty_streams, evict, expire, purge
-from controlplane.logs.schema import find_stream, touch, used_bytes
-from controlplane.logs.sealing import Sealed, Tails, keep_in_tail, seal
+from controlplane.logs.schema import find_stream
+from controlplane.logs.sealing import keep_in_tail
 from controlplane.logs.segments import SegmentFiles
-from controlplane.logs.space import DEFAULT_LIMIT_BYTES, Disk, Space, in_words
+from controlplane.logs.space import DEFAULT_LIMIT_BYTES, Disk, Space
 from controlplane.store.lock import FileLock
 from homeport.clock import Clock, SystemClock
 
 __all__ = ["SegmentLogStore", "StoreObserver"]
 
-T = TypeVar("T")
-
 _log: Final = structlog.get_logger(__name__)
 
-#: How often tails' ages and the limit are looked at, and how often what has expired is removed.
+#: How often there is a look at what is to be done, without anyone asking for it.
 _PERIOD_S: Final = 2.0
-_RETENTION_PERIOD_S: Final = 60.0
-#: Beyond so many times what tails should come to of unsealed events nothing is taken: sealing must be failing.
-_TAILS_BOUND: Final = 2
-#: How long after a failed seal the next one is tried.
-_SEAL_AGAIN_S: Final = 5.0
-_DAY_MS: Final = 86_400_000
 
 
 class StoreObserver(Protocol):
@@ -97,21 +89,17 @@ class SegmentLogStore:
         self._clock = clock or SystemClock()
         self._observe = observe
         self._files = files or SegmentFiles(root / "segments")
-        self._space = Space(root, limit_bytes, measure=measure)
-        self._database = Database(root / "catalog.db", explain=self._space.explain)
-        self._catalog = Catalog(self._database, on_deleted=self._look)
+        space = Space(root, limit_bytes, measure=measure)
+        self._database = Database(root / "catalog.db", explain=space.explain)
+        self._attention = asyncio.Event()
+        self._catalog = Catalog(
+            self._database, on_deleted=self._attention.set, check_room=lambda: self._keeper.check_room()
+        )
+        self._keeper = Keeper(self._database, self._catalog, self._files, space, self._clock)
         self._lock = FileLock(root / "lock")
-        self._tails = Tails(limit_bytes)
-        self._segment_bytes = 0
-        self._catalog_bytes = 0
+        self._locked = False
         self._problem = "the log store isn't open yet"
         self._ready = False
-        self._attention = asyncio.Event()
-        self._locked = False
-        self._sealing = False
-        self._seal_again_at = self._clock.monotonic()
-        self._seal_problem = ""
-        self._retention_due = self._clock.monotonic()
 
     # ------------------------------------------------------------ life cycle
 
@@ -142,10 +130,13 @@ class SegmentLogStore:
     async def start(self) -> None:
         """Open what there is. Raises ConfigurationError if another process has it."""
         try:
-            await self._database.read(self._prepare)
-            await self._database.alone(self._recover, self._opened)
+            await self._database.prepare(self._prepare)
+            await self._keeper.open()
         except StoreUnavailable as error:
             self._failed(error)
+        else:
+            self._problem = ""
+            self._ready = True
 
     async def close(self) -> None:
         """Finish the writes under way, and close. Tails stay in the catalog."""
@@ -159,18 +150,9 @@ class SegmentLogStore:
         if not self._locked:
             self._lock.acquire()
             self._locked = True
-        set_damaged_aside(self._database.path)
+        if self._database.damaged:
+            set_damaged_aside(self._database.path)
         self._database.path.touch(mode=0o600)
-
-    def _recover(self, connection: sqlite3.Connection) -> Opened:
-        return recover(connection, self._files, self._space.limit_bytes, self._clock.monotonic())
-
-    def _opened(self, opened: Opened) -> None:
-        self._catalog.loaded(opened.groups)
-        self._tails = opened.tails
-        self._segment_bytes = opened.segment_bytes
-        self._problem = ""
-        self._ready = True
 
     def _failed(self, error: StoreUnavailable) -> None:
         if str(error) != self._problem:
@@ -202,7 +184,7 @@ class SegmentLogStore:
         """See LogStore. A retention that has become shorter hides at once, and removes within seconds."""
         with self._writing():
             await self._catalog.change_group(name, change)
-        self._retention_due = self._clock.monotonic()
+        self._keeper.look_at_retention()
 
     async def delete_group(self, name: str) -> None:
         """See LogStore."""
@@ -253,7 +235,7 @@ class SegmentLogStore:
         """See LogStore."""
 
         def append(connection: sqlite3.Connection) -> Appended:
-            self._check_room()
+            self._keeper.check_room()
             appended = advance(connection, group, stream, events, ingested_at=ingested_at, shipment=shipment)
             if appended.events:
                 keep_in_tail(connection, appended, encode_batch(appended.events), ingested_at)
@@ -263,39 +245,22 @@ class SegmentLogStore:
             await self._database.write(append, self._appended)
 
     def _appended(self, appended: Appended) -> None:
-        stream = appended.stream
-        now = self._clock.monotonic()
-        self._tails.appended(appended.stream_id, appended.size, ended=stream.ended, now=now)
-        self._catalog.resize([(appended.group_id, appended.size)])
-        self._catalog.wake(stream.group, stream.name)
+        self._keeper.appended(appended)
+        self._catalog.wake(appended.stream.group, appended.stream.name)
         if self._observe is not None and appended.events:
             self._observe.appended(len(appended.events), appended.size)
-        self._seal_what_is_full()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Note how a write ends."""
-        self._check_ready()
         try:
+            self._check_ready()
             yield
         except StoreUnavailable as error:
             self._failed(error)
             if self._observe is not None:
                 self._observe.refused()
             raise
-
-    def _check_room(self) -> None:
-        """Raise StoreUnavailable if nothing may be added. In the writer's thread."""
-        self._space.check(self._used)
-        if self._tails.size > _TAILS_BOUND * self._tails.limit:
-            why = self._seal_problem or "the disk doesn't keep up"
-            raise StoreUnavailable(
-                f"no logs are taken: {in_words(self._tails.size)} wait to be sealed in {self.root}: {why}"
-            )
-
-    @property
-    def _used(self) -> int:
-        return self._segment_bytes + self._catalog_bytes
 
     # ------------------------------------------------------------ reading
 
@@ -374,12 +339,7 @@ class SegmentLogStore:
 
     def _start(self, group: str, start: int | None) -> int | None:
         """Return where a search begins: what has expired isn't there, even if it still is. Raises GroupMissing."""
-        return _latest(start, self._cutoff(self._catalog.group(group)))
-
-    def _cutoff(self, group: LogGroup) -> int | None:
-        if group.retention_days is None:
-            return None
-        return int(self._clock.now() * 1000) - group.retention_days * _DAY_MS
+        return _latest(start, self._keeper.cutoff(self._catalog.group(group)))
 
     def _still_there(self, block: int) -> bool:
         return bool(self._database.connection().execute("SELECT 1 FROM blocks WHERE id = ?", (block,)).fetchone())
@@ -389,11 +349,19 @@ class SegmentLogStore:
         if blocks and self._observe is not None:
             self._observe.read(blocks)
 
-    # ------------------------------------------------------------ in the background
+    # ------------------------------------------------------------ itself
 
     def usage(self) -> StoreUsage:
         """See LogStore."""
-        return StoreUsage(used_bytes=self._used, limit_bytes=self._space.limit_bytes, problem=self._problem)
+        return StoreUsage(
+            used_bytes=self._keeper.used, limit_bytes=self._keeper.space.limit_bytes, problem=self._problem
+        )
+
+    async def blocks(self) -> int:
+        """Return how many blocks there are."""
+        statement = "SELECT count(*) FROM blocks"
+        (found,) = await self._database.read(lambda: self._database.connection().execute(statement).fetchone())
+        return int(found)
 
     async def run(self) -> None:
         """See LogStore. What fails is logged, and tried again."""
@@ -411,91 +379,21 @@ class SegmentLogStore:
 
     async def tend(self) -> None:
         """Do once what is to be done by now. Raises StoreUnavailable."""
+        if self._database.damaged:
+            self._ready = False
         if not self._ready:
             await self.start()
             if not self._ready:
                 return
-        await self._remove(lambda connection: purge(connection, self._files))
-        await self._expire()
-        await self._keep_the_limit()
-        while streams := self._tails.old(self._clock.monotonic()):
-            await self.seal(streams)
+        await self._keeper.tend()
         if self._problem:
-            await self._database.write(self._try_to_write)
+            await self._keeper.try_to_write()
             self._problem = ""
-            _log.info("log_store_available")
+            _log.info("log_store_available", path=str(self.root))
 
-    async def seal(self, streams: Sequence[int] | None = None) -> None:
-        """Seal these streams' tails (numbers in the catalog), or all. Raises StoreUnavailable."""
-        while chosen := self._tails.everything() if streams is None else streams:
-            await self._database.alone(lambda connection: seal(connection, self._files, chosen), self._sealed)
-            if streams is not None:
-                return
-
-    def _try_to_write(self, connection: sqlite3.Connection) -> None:
-        self._check_room()
-        touch(connection)
-
-    def _look(self) -> None:
-        self._attention.set()
-
-    def _seal_what_is_full(self) -> None:
-        """Have the next seal begin, unless one is under way or has just failed."""
-        if self._sealing or self._clock.monotonic() < self._seal_again_at:
-            return
-        if streams := self._tails.full():
-            self._sealing = True
-            work = self._database.submit(lambda connection: seal(connection, self._files, streams), self._sealed)
-            work.add_done_callback(self._seal_done)
-
-    def _sealed(self, sealed: Sealed) -> None:
-        for stream_id, size in sealed.tails:
-            self._tails.sealed(stream_id, size)
-        self._segment_bytes += sealed.grown
-        self._seal_problem = ""
-
-    def _seal_done(self, work: "asyncio.Future[Sealed]") -> None:
-        self._sealing = False
-        error = None if work.cancelled() else work.exception()
-        if error is not None:
-            self._seal_again_at = self._clock.monotonic() + _SEAL_AGAIN_S
-            if str(error) != self._seal_problem:
-                _log.error("log_sealing_failed", reason=str(error))
-            self._seal_problem = str(error)
-        elif self._ready:
-            self._seal_what_is_full()
-
-    async def _expire(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._retention_due:
-            return
-        groups = self._catalog.groups_by_id()
-        found = {number: self._cutoff(group) for number, group in groups.items()}
-        cutoffs = {number: cutoff for number, cutoff in found.items() if cutoff is not None}
-        await self._remove(lambda connection: expire(connection, self._files, cutoffs))
-        days = [(number, group.retention_days) for number, group in groups.items()]
-        at = int(self._clock.now() * 1000)
-        await self._database.alone(lambda connection: empty_streams(connection, at, days))
-        self._retention_due = now + _RETENTION_PERIOD_S
-
-    async def _keep_the_limit(self) -> None:
-        self._catalog_bytes = await self._database.alone(used_bytes)
-        while (excess := self._used - self._space.allowed(self._used)) > 0:
-            before = self._used
-            await self._remove(lambda connection, excess=excess: evict(connection, self._files, excess))  # type: ignore[misc]
-            self._catalog_bytes = await self._database.alone(used_bytes)
-            if self._used >= before:
-                return
-
-    async def _remove(self, step: Callable[[sqlite3.Connection], Removed]) -> None:
-        while (await self._database.alone(step, self._removed)).more:
-            pass
-
-    def _removed(self, removed: Removed) -> None:
-        self._catalog.resize(removed.groups)
-        self._segment_bytes -= removed.freed
-        for stream_id, size in removed.tails:
-            self._tails.sealed(stream_id, size)
+    async def seal(self) -> None:
+        """Make blocks of all tails. Raises StoreUnavailable."""
+        await self._keeper.seal()
 
 
 def _latest(one: int | None, other: int | None) -> int | None:
