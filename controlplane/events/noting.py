@@ -92,8 +92,11 @@ def _instance(state: "State", old: Record | None, new: Record, position: int) ->
     assert isinstance(new, InstanceRecord)
     if isinstance(old, InstanceRecord) and old.version == new.version:
         return ()  # tags alone
+    presence = state.presence.of(new.id)
+    # After a restart a host that has yet to return isn't missed: it is as was told last.
+    connected = new.told.connected if presence is None else presence.connected
     facts = InstanceFacts(
-        connected=state.presence.connected(new.id) and new.status != "INACTIVE",
+        connected=connected and new.status != "INACTIVE",
         remaining=remaining(state, new),
         free_gpu_ids=free_gpus(state, new),
     )

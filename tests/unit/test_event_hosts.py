@@ -149,9 +149,19 @@ async def test_what_was_not_told_before_a_kill_is_told_after_it_and_nothing_twic
     context = await restarted(context)
     before = context.state.journal.last_event
     HostTeller(context).tell_due()
-    assert await told(context, before) == [("a", False, 900)]
+    assert await told(context, before) == [("a", True, 900)]
     connect(context, "a")  # back: it has been told as connected, and was not missed
     assert len(await told(context, before)) == 1
+
+
+async def test_a_host_that_has_yet_to_return_after_a_restart_is_as_was_told_last() -> None:
+    context = a_world("a")
+    connect(context, "a")
+    context = await restarted(context)
+    (host,) = context.state.instances
+    put(context, replace(host, status="DRAINING", version=host.version + 1))
+    connect(context, "a")  # nothing new: so what was told before must have been this
+    assert (await told(context))[-2:] == [("a", True, 1000), ("a", True, 1000)]
 
 
 async def test_a_host_that_does_not_return_after_a_restart_is_told_as_disconnected() -> None:
