@@ -20,16 +20,20 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from agent.engine.api import ContainerFacts, ContainerPlan, EngineEvent, EngineInfo, ImageFacts, LogLine, PullProgress
 from agent.engine.errors import Conflict, EngineError, EngineUnavailable, NotFound, Rejected
+from agent.engine.logfile import open_log_file
+from agent.engine.output import OutputReader
 from agent.engine.plan import IDENTITY_LABELS
 from homeport.clock import Clock
 from homeport.protocol import NetworkBinding
 from homeport.status import HealthStatus
+from tests.fakes.json_file import JsonFile
 
 __all__ = ["Call", "FakeEngine", "FakeVolume", "Held", "image_facts"]
 
@@ -122,6 +126,7 @@ class FakeEngine:
     """See the module. Implements `agent.engine.api.Engine`.
 
     `images` are on the host. `registry`: what else can be pulled; None: anything.
+    `log_dir`: where containers' output is kept in files, for `output`.
     """
 
     def __init__(
@@ -131,6 +136,7 @@ class FakeEngine:
         images: Iterable[str] = (),
         registry: Iterable[str] | None = None,
         cgroup_version: Literal["1", "2"] = "2",
+        log_dir: Path | None = None,
     ) -> None:
         self.clock = clock
         self.images: dict[str, ImageFacts] = {reference: image_facts(reference) for reference in images}
@@ -166,6 +172,9 @@ class FakeEngine:
         self._serial = 0
         self._next_port = 49153
         self._log_changed = asyncio.Event()
+        self._log_dir = log_dir
+        #: What containers' output is shipped from, by id; with `log_dir` only.
+        self.log_files: dict[str, JsonFile] = {}
 
     # ------------------------------------------------------------ what a test does to it
 
@@ -240,7 +249,10 @@ class FakeEngine:
     def write_log(self, container: str, text: str, *, stream: Literal["stdout", "stderr"] = "stdout") -> None:
         """Let a container write one line."""
         record = self._containers[self.find(container).container_id]
-        record.log.append(LogLine(at_ns=int(self.clock.now() * 1e9), stream=stream, text=text))
+        at_ns = int(self.clock.now() * 1e9)
+        record.log.append(LogLine(at_ns=at_ns, stream=stream, text=text))
+        if file := self.log_files.get(record.facts.container_id):
+            file.write(text + "\n", at_ns=at_ns, stream=stream)
         self._wake_log_readers()
 
     # ------------------------------------------------------------ what a test sees
@@ -313,6 +325,8 @@ class FakeEngine:
                 image_id=image.image_id,
             )
             record = self._containers[container_id] = _Container(facts, plan)
+            if self._log_dir is not None:
+                self.log_files[container_id] = JsonFile(self._log_dir / f"{container_id}-json.log")
             self._tell("create", record)
             return container_id
 
@@ -422,6 +436,15 @@ class FakeEngine:
                 return
             await self._log_changed.wait()
 
+    @contextlib.asynccontextmanager
+    async def output(self, container_id: str, position: str) -> AsyncIterator[OutputReader]:
+        """See Engine; read from `log_files`."""
+        if not self._up.is_set():
+            raise EngineUnavailable("Cannot connect to the Docker daemon")
+        self._record(container_id)
+        with contextlib.closing(await open_log_file(self.log_files[container_id].path, position, files=4)) as reader:
+            yield reader
+
     async def create_volume(
         self, name: str, *, driver: str, options: Mapping[str, str], labels: Mapping[str, str]
     ) -> None:
@@ -498,6 +521,8 @@ class FakeEngine:
 
     def _forget(self, record: _Container) -> None:
         del self._containers[record.facts.container_id]
+        if file := self.log_files.pop(record.facts.container_id, None):
+            file.remove()
         self._tell("destroy", record)
 
     def _tell(
