@@ -86,6 +86,10 @@ class Client:
         """Call an operation of SSM. Raises CliError."""
         return self._aws("ssm", operation, parameters)
 
+    def logs(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Call an operation of CloudWatch Logs. Raises CliError."""
+        return self._aws("logs", operation, parameters)
+
     def account(self) -> str:
         """Return the account id, as STS tells it. Raises CliError."""
         return str(self._aws("sts", "get_caller_identity", {})["Account"])

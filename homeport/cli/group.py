@@ -16,6 +16,7 @@ from homeport.cli.logs import logs
 from homeport.cli.nodes import nodes
 from homeport.cli.plan import plan
 from homeport.cli.ps import ps
+from homeport.cli.query import query
 from homeport.cli.run import run
 from homeport.cli.schedules import schedule, schedules
 from homeport.cli.services import scale, service, services
@@ -43,7 +44,7 @@ def cli() -> None:
 for _command in (
     *(up, env, login, status),
     *(nodes, add_node, drain),
-    *(run, ps, stop, logs, story),
+    *(run, ps, stop, logs, query, story),
     *(events, explain, plan),
     *(services, service, scale, deploy, deployment, rollback),
     *(schedules, schedule),

@@ -36,15 +36,15 @@ from controlplane.logs.insights.syntax import (
     Stats,
 )
 
-__all__ = ["MAX_LIMIT", "MAX_QUERY_LENGTH", "field_of", "parse_query", "spaceless"]
+__all__ = ["COMMANDS", "MAX_LIMIT", "MAX_QUERY_LENGTH", "UNSUPPORTED", "field_of", "parse_query", "spaceless"]
 
 #: CloudWatch's limits: characters of a query, and rows that it may give.
 MAX_QUERY_LENGTH: Final = 10_000
 MAX_LIMIT: Final = 100_000
 
-_COMMANDS: Final = ("fields", "display", "filter", "parse", "stats", "sort", "limit", "dedup")
+COMMANDS: Final = ("fields", "display", "filter", "parse", "stats", "sort", "limit", "dedup")
 #: What Logs Insights has and Homeport doesn't: refused by name.
-_UNSUPPORTED: Final = frozenset(
+UNSUPPORTED: Final = frozenset(
     ("anomaly", "diff", "filterindex", "join", "lookup", "pattern", "search", "source", "tail", "unmask", "unnest")
 )
 _EXPECTED: Final = {
@@ -98,8 +98,8 @@ def _unexpected(err: UnexpectedInput, text: str) -> MalformedQuery:
     word = re.match(r"[`@\w.]+|\S", text[position:])
     found = word.group() if word else text[position]
     if "_FILTER" in names:
-        known = ", ".join(_COMMANDS)
-        if found.lower() in _UNSUPPORTED:
+        known = ", ".join(COMMANDS)
+        if found.lower() in UNSUPPORTED:
             message = f"the command {found} isn't supported by Homeport; supported: {known}"
         else:
             message = f"unexpected {found[:40]!r}, expected a command: {known}"
@@ -109,7 +109,7 @@ def _unexpected(err: UnexpectedInput, text: str) -> MalformedQuery:
 
 def _wanted(what: str, names: set[str]) -> str:
     if "_FILTER" in names:
-        return f"{what}; expected a command: {', '.join(_COMMANDS)}"
+        return f"{what}; expected a command: {', '.join(COMMANDS)}"
     wanted = [sentence for name, sentence in _EXPECTED.items() if name in names]
     return f"{what}; expected {' or '.join(wanted)}" if wanted else what
 
