@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from homeport.cli.lastlines import show_last_lines
 from homeport.cli.options import Command, Target, json_option, target_options
 from homeport.cli.output import mib, moment, print_json, print_table, short_id, vcpu
 
@@ -31,7 +32,8 @@ def explain(subject: str, cluster: str | None, max_hosts: int, target: Target, a
     SUBJECT is a service (NAME or ARN), a task definition (FAMILY or FAMILY:REVISION), or a task (the beginning of an
     id). The table tells for every host whether it would take one more such task, and if not, all that is in the way.
     """
-    answer = target.client().own("ExplainPlacement", subject=subject, cluster=cluster, maxHosts=max_hosts)
+    client = target.client()
+    answer = client.own("ExplainPlacement", subject=subject, cluster=cluster, maxHosts=max_hosts)
     if as_json:
         print_json(answer)
         return
@@ -43,6 +45,8 @@ def explain(subject: str, cluster: str | None, max_hosts: int, target: Target, a
         print_table(
             ["TIME", "WHO", "WHAT"], ([moment(line["at"]), line["actor"], line["message"]] for line in answer["lines"])
         )
+    if "task" in answer:
+        show_last_lines(client, answer["task"])
     if answer["asks"] is not None:
         click.echo()
         click.echo(f"One more task asks for {_asks(answer['asks'])}.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homeport.cli.errors import CliError, NotFound
+from homeport.cli.lastlines import show_last_lines
 from homeport.cli.options import Command, Target, json_option, target_options
 from homeport.cli.output import age, moment, print_json, print_table, say
 from homeport.cli.ps import status_text
@@ -41,6 +42,7 @@ def story(task: str, target: Target, as_json: bool) -> None:
         print_json(answer)
     else:
         _show_task(answer)
+        show_last_lines(client, answer["task"])
 
 
 def _of_service(client: "Client", name: str, no_task: CliError) -> dict[str, Any]:

@@ -149,6 +149,22 @@ def test_a_container_that_never_started_says_why(homeport: Homeport, ecs: Any, l
     assert "homeport story" in refused
 
 
+def test_the_story_of_a_task_that_failed_ends_with_its_last_lines(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs
+) -> None:
+    failed, wanted = (started(logs, ecs) for _ in range(2))
+    for arn in (failed, wanted):
+        logs.ship(arn, *((second, f"step {second}") for second in range(1, 8)))
+        logs.ship(arn, (8, "Error: none\n  at main"), kind=LogKind.STDERR, end=True)
+    logs.fleet.stopped(failed, exit_code=1)
+    told = [f"The last lines of web (all: homeport logs {task_id(failed)[:12]} web):"]
+    told += [f"  step {second}" for second in range(4, 8)] + ["  Error: none", "    at main"]
+    assert homeport("story", failed).stdout.splitlines()[-7:] == told
+    assert told[0] in homeport("explain", task_id(failed)).stdout
+    logs.fleet.stopped(wanted, exit_code=0)
+    assert "The last lines" not in homeport("story", wanted).stdout
+
+
 # ---------------------------------------------------------------- from the host
 
 

@@ -20,6 +20,8 @@ __all__ = ["LateFeed", "open_feed", "stream_name"]
 #: the first ones of one that has just begun, are waited for, and how long after its stop that makes sense.
 _SETTLE_S: Final = 3.0
 _SETTLED_S: Final = 60.0
+#: A stream that isn't even there after this long has something in its way.
+_STREAM_S: Final = 1.0
 _LOOK_S: Final = 0.25
 
 
@@ -96,9 +98,10 @@ async def _find(context: Context, task: TaskRecord, container: str, shipping: Lo
 async def _settled(context: Context, task: TaskRecord, container: str, shipping: LogShipping) -> LogStream | None:
     """Return the stream, once it has the last lines of a container that has just stopped, if its host can send them."""
     stream = await _find(context, task, container, shipping)
-    deadline = context.clock.monotonic() + _SETTLE_S
+    began = context.clock.monotonic()
     while (stream is None or not stream.ended) and _just_stopped(context, task, container):
-        left = deadline - context.clock.monotonic()
+        patience = _STREAM_S if stream is None else _SETTLE_S
+        left = began + patience - context.clock.monotonic()
         if left <= 0:
             break
         with suppress(TimeoutError):
