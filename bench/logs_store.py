@@ -2,8 +2,8 @@
 
     python -m bench.logs_store [--directory DIR] [--gigabytes N] [--streams N]
 
-prints JSON. Ratios are taken within the run: writing over the floor, the same bytes written and synced to a plain file, batch
-by batch; the hour that is searched over all there is. Reads are of a fresh process, with the files out of the page cache.
+prints JSON. Ratios are taken within the run: writing over the floor, the same bytes written and synced to a plain file,
+batch by batch; the hour that is searched over all there is. Reads are of a fresh process, files out of the page cache.
 """
 
 import argparse

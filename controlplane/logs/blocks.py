@@ -5,8 +5,8 @@
     payload: zstandard of MessagePack columns, of events in the order (time, number): their times, numbers and times of
              ingestion, each as the difference to the one before; kinds; texts
 
-Columns of small differences take a quarter less of the disk than a list of events does. The header repeats the group and
-the stream as they were, so that a lost catalog can be made again from blocks alone. Pure: bytes in, bytes out.
+Columns of small differences take a quarter less of the disk than a list of events does. The header repeats the group
+and the stream as they were, so that a lost catalog can be made again from blocks alone. Pure: bytes in, bytes out.
 """
 
 import itertools

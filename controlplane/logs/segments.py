@@ -47,7 +47,8 @@ class SegmentFiles:
         """
         path = self.path(segment)
         if offset == 0:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for directory in (self.root, path.parent):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT if offset == 0 else 0), 0o600)
         except FileNotFoundError:
