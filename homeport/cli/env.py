@@ -14,7 +14,8 @@ __all__ = ["env", "variables"]
 def variables(connection: Connection) -> dict[str, str]:
     """Return what a shell must have set for the AWS CLI, the SDKs and `homeport` to use this control plane.
 
-    Both names of the region are there, since SDKs differ in which they read.
+    Both names of the region are there, since SDKs differ in which they read. Some operations (StartLiveTail) would put
+    a prefix before the host's name, which only AWS's own DNS knows.
     """
     found = {
         "AWS_ENDPOINT_URL": connection.endpoint_url,
@@ -22,6 +23,7 @@ def variables(connection: Connection) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": connection.secret_access_key,
         "AWS_DEFAULT_REGION": connection.region,
         "AWS_REGION": connection.region,
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
     }
     if connection.ca_bundle:
         found["AWS_CA_BUNDLE"] = connection.ca_bundle

@@ -123,6 +123,7 @@ def _write(connection: Connection, profile: str) -> tuple[Path, Path]:
             "region": connection.region,
             "endpoint_url": connection.endpoint_url,
             "ca_bundle": connection.ca_bundle,
+            "disable_host_prefix_injection": "true",
         },
         credentials={
             "aws_access_key_id": connection.access_key_id,

@@ -41,6 +41,7 @@ def test_env_prints_what_a_shell_needs(homeport: Homeport, server: ApiServer) ->
         f"export AWS_SECRET_ACCESS_KEY={SECRET}",
         f"export AWS_DEFAULT_REGION={REGION}",
         f"export AWS_REGION={REGION}",
+        "export AWS_DISABLE_HOST_PREFIX_INJECTION=true",
     ]
     assert json.loads(homeport("env", "--json").stdout)["AWS_ENDPOINT_URL"] == server.url
 
@@ -53,7 +54,8 @@ def test_login_writes_a_profile_that_homeport_itself_then_uses(
     assert "AWS_PROFILE=homeport aws ecs list-clusters" in said
     config = configparser.ConfigParser()
     config.read([tmp_path / "aws" / "config", tmp_path / "aws" / "credentials"])
-    assert dict(config["profile homeport"]) == {"region": REGION, "endpoint_url": server.url}
+    settings = {"region": REGION, "endpoint_url": server.url, "disable_host_prefix_injection": "true"}
+    assert dict(config["profile homeport"]) == settings
     assert dict(config["homeport"]) == {"aws_access_key_id": ACCESS_KEY_ID, "aws_secret_access_key": SECRET}
     status = json.loads(homeport("status", "--json", environment={"HOMEPORT_DATA_DIR": None}).stdout)
     assert (status["source"], status["endpointUrl"]) == ("AWS profile homeport", server.url)
