@@ -153,8 +153,8 @@ async def test_names_never_become_paths(tmp_path: Path) -> None:
             for stream in ("../../../up", "a/b", ".", "x" * 512):
                 await put(store, group, stream, "line")
         await store.seal()
-        for group in store.groups():
-            assert len(await scanned(store, group.name)) == 4
+        for each in store.groups():
+            assert len(await scanned(store, each.name)) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
     assert {path.name for path in root.iterdir()} == {"catalog.db", "lock", "segments"}
     assert [path.name for path in segments(root)] == [f"{n:09d}.seg" for n in range(1, 13)]
