@@ -28,8 +28,8 @@ from agent.engine.limits import DEFAULT_LIMITS, Limits
 from agent.engine.logfile import open_log_file
 from agent.engine.logpoll import EngineLog
 from agent.engine.logs import read_logs
-from agent.engine.output import OutputReader
-from agent.engine.plan import IDENTITY_LABELS, SPOOL_FILES
+from agent.engine.output import OutputReader, Spool
+from agent.engine.plan import IDENTITY_LABELS
 from agent.engine.pulls import Pulls, RegistryAuth
 from agent.engine.transport import Observe, Transport, docker_host_of
 from homeport.clock import Clock, SystemClock
@@ -211,15 +211,18 @@ class DockerEngine:
         document = await self._read("inspect", self._limits.inspect_s, lambda docker: _show(docker, container_id))
         if document is None or not document.get("LogPath"):
             raise NotFound(f"container {container_id} has no log")
+        spool = Spool.of(document["HostConfig"]["LogConfig"].get("Config") or {})
         try:
-            file = await open_log_file(Path(document["LogPath"]), position, files=SPOOL_FILES)
+            file = await open_log_file(Path(document["LogPath"]), position, files=spool.files)
         except OSError:
             pass
         else:
             with contextlib.closing(file):
                 yield file
             return
-        log = EngineLog(self._transport, _path(container_id), bool(document["Config"].get("Tty")), self._limits)
+        log = EngineLog(
+            self._transport, _path(container_id), bool(document["Config"].get("Tty")), self._limits, spool=spool
+        )
         async with log.reader(position) as reader:
             yield reader
 

@@ -14,7 +14,7 @@ from agent.engine.errors import EngineError
 from agent.engine.facts import parse_ns
 from agent.engine.limits import Limits
 from agent.engine.logs import STDERR, SYSTEM, read_pieces
-from agent.engine.output import Lost, Mark, Record
+from agent.engine.output import Lost, Mark, Record, Spool
 from agent.engine.transport import Transport
 
 __all__ = ["EngineLog"]
@@ -27,14 +27,18 @@ _BUFFER: Final = 64 * 1024
 _LOOK_ANYWAY_S: Final = 30.0
 _RING_AGAIN_S: Final = 1.0
 
+#: What the Engine's files have of a record beside its text.
+_RECORD_BYTES: Final = 70
+
 _ROTATED: Final = "it was rotated out of the Engine's log files before it could be shipped"
 _BROKEN: Final = "the Engine can't read its log file on (its disk was full, or the machine went down)"
 
 
 class EngineLog:
-    """One container's log. `container`: as in a URL's path."""
+    """One container's log. `container`: as in a URL's path. `spool`: in which files the Engine keeps it."""
 
-    def __init__(self, transport: Transport, container: str, terminal: bool, limits: Limits) -> None:
+    def __init__(self, transport: Transport, container: str, terminal: bool, limits: Limits, *, spool: Spool) -> None:
+        self.spool = spool
         self._transport = transport
         self._container = container
         self._terminal = terminal
@@ -175,13 +179,34 @@ class EngineLogReader:
 
     async def _younger(self, at_ns: int) -> AsyncGenerator[Record]:
         tail, self._tail = self._tail, _TAILS[-1]
+        first = await self._first() if self._mark is None else None
         async with contextlib.aclosing(self._log.records(tail)) as records:
             async for record in records:
                 if record is None:
                     self._torn(at_ns)
                     return
+                if first is not None and record.mark != first:
+                    self._lost = Lost(0, _ROTATED, sure=False)
+                first = None
                 if record.at_ns > at_ns:
                     yield record
+
+    async def _first(self) -> Mark | None:
+        """Return the mark of the first record; one of no record if so much is kept that some may have been before it.
+
+        For the beginning of an output, as there is no mark yet to miss what is gone by. None: there is no record.
+        """
+        first: Mark | None = None
+        size = 0
+        async with contextlib.aclosing(self._log.records(_TAILS[-1])) as records:
+            async for record in records:
+                if record is None:
+                    break
+                first = first or record.mark
+                size += len(record.text) + _RECORD_BYTES
+                if size >= self._log.spool.full_bytes:
+                    return Mark(0)
+        return first
 
     def _torn(self, at_ns: int) -> None:
         """The Engine can't read on here: what is near the end may still be had."""

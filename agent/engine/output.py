@@ -5,10 +5,10 @@ string that finds it again among what is there later, after restarts of the agen
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
-__all__ = ["NOWHERE", "Lost", "Mark", "OutputReader", "Record"]
+__all__ = ["NOWHERE", "Lost", "Mark", "OutputReader", "Record", "Spool"]
 
 #: The offset of a record in a file that isn't known.
 NOWHERE: Final = -1
@@ -62,6 +62,26 @@ class Lost(NamedTuple):
     since_ns: int
     why: str
     sure: bool = True
+
+
+class Spool(NamedTuple):
+    """How many files the Engine keeps of a container's output, and of which size."""
+
+    files: int
+    file_bytes: int
+
+    @property
+    def full_bytes(self) -> int:
+        """With as much in them, some may have been rotated away."""
+        return (self.files - 1) * self.file_bytes
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> "Spool":
+        """Read the options of the driver json-file. Without them a single file grows for ever."""
+        size = options.get("max-size", "").lower().removesuffix("b")
+        unit = {"k": 10**3, "m": 10**6, "g": 10**9}.get(size[-1:], 0)
+        number = size[:-1] if unit else size
+        return cls(int(options.get("max-file") or 1), int(float(number) * (unit or 1)) if number else 2**63)
 
 
 class OutputReader(Protocol):

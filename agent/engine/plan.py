@@ -27,7 +27,6 @@ __all__ = [
     "LABEL_INSTANCE",
     "LABEL_TASK",
     "MIN_CPU_SHARES",
-    "SPOOL_FILES",
     "VolumePlan",
     "container_name",
     "container_plan",
@@ -66,11 +65,10 @@ _FILE_LOG_OPTIONS: Final[Mapping[str, str]] = {"max-size": "10m", "max-file": "3
 #: log service that is slow or gone must not stop the container.
 _LOCAL_LOG_DRIVERS: Final = frozenset({"json-file", "local", "journald", "none"})
 _REMOTE_LOG_OPTIONS: Final[Mapping[str, str]] = {"mode": "non-blocking", "max-buffer-size": "10m"}
-#: How many files the Engine keeps of a container whose output is shipped: all there is to bridge an outage of the
-#: control plane. 64 MiB are a day of eight lines a second; of fewer files a larger part would go with each rotation.
-SPOOL_FILES: Final = 4
-#: Not compressed: the agent reads these files, and dockerd would spend the host's CPU for it.
-_SPOOL_OPTIONS: Final[Mapping[str, str]] = {"max-size": "16m", "max-file": str(SPOOL_FILES)}
+#: The files that output is shipped from: all there is to bridge an outage of the control plane. 64 MB are a day of
+#: eight lines a second, and a rotation takes a quarter of it. Not compressed: the agent reads them, and dockerd would
+#: spend the host's CPU for it.
+_SPOOL_OPTIONS: Final[Mapping[str, str]] = {"max-size": "16m", "max-file": "4"}
 
 #: What NVIDIA's container runtime goes by; set as the ECS agent does.
 _VISIBLE_GPUS: Final = "NVIDIA_VISIBLE_DEVICES"

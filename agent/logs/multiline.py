@@ -22,7 +22,9 @@ def beginning(pattern: str) -> Callable[[str], bool] | None:
         # Only here: it takes some MB, and most hosts have no such task.
         import re2
 
-        compiled = re2.compile(pattern)
+        options = re2.Options()
+        options.log_errors = False
+        compiled = re2.compile(pattern, options)
     except Exception as error:  # noqa: BLE001  # ImportError, or whatever the library thinks of the pattern
         _log.warning("lines are shipped one by one: their pattern can't be used", pattern=pattern, error=str(error))
         return None

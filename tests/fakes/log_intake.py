@@ -75,10 +75,12 @@ class LogIntake:
     #: Keeps no batch, and says nothing, until set.
     going: asyncio.Event = field(default_factory=asyncio.Event)
     rng: random.Random = field(default_factory=lambda: random.Random(1))
-    #: Bytes of batches that weren't answered yet, now and at most.
+    #: Batches that wait for `going`.
+    waiting: int = 0
+    #: What an agent did that it mustn't.
     problems: list[str] = field(default_factory=list)
     connections: int = 0
-    _sockets: set[web.WebSocketResponse] = field(default_factory=set)
+    _sockets: dict[web.WebSocketResponse, asyncio.Transport] = field(default_factory=dict)
     _channels: dict[web.WebSocketResponse, dict[int, LogOpen]] = field(default_factory=dict)
 
     def of(self, task_id: str, container: str = "web") -> Kept:
@@ -107,7 +109,8 @@ class LogIntake:
             return socket
         await self._send(socket, Welcome(session_id="s", heartbeat_s=5.0))
         self.connections += 1
-        self._sockets.add(socket)
+        assert isinstance(request.transport, asyncio.Transport)
+        self._sockets[socket] = request.transport
         self._channels[socket] = {}
         try:
             while (message := await self._receive(socket)) is not None:
@@ -115,7 +118,7 @@ class LogIntake:
         except ConnectionError:
             pass
         finally:
-            self._sockets.discard(socket)
+            self._sockets.pop(socket, None)
         return socket
 
     async def _take(self, socket: web.WebSocketResponse, message: LogsUp) -> None:
@@ -132,7 +135,9 @@ class LogIntake:
             )
             return
         assert isinstance(message, LogBatch)
+        self.waiting += 1
         await self.going.wait()
+        self.waiting -= 1
         if self.rng.random() < self.break_chance / 2:
             self._abort(socket)
             raise ConnectionError
@@ -161,10 +166,8 @@ class LogIntake:
         return batch.first + len(batch.events)
 
     def _abort(self, socket: web.WebSocketResponse) -> None:
-        transport = socket.get_extra_info("transport")
-        if transport is not None:
+        if (transport := self._sockets.pop(socket, None)) is not None:
             transport.abort()
-        self._sockets.discard(socket)
 
     async def _send(self, socket: web.WebSocketResponse, message: LogsDown) -> None:
         await socket.send_frame(_encoder.encode(message), WSMsgType.TEXT)

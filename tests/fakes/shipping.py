@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from agent.engine.api import Engine
+from agent.engine.plan import container_plan
 from agent.identity import Identity
 from agent.logs.metrics import LogMetrics
 from agent.logs.shipper import LogShipper
@@ -20,9 +21,10 @@ from homeport.protocol import HostFacts
 from homeport.spec import ContainerSpec, LogShipping
 from homeport.status import ContainerStatus, DesiredStatus
 from tests.fakes.agent_host import container, spec_of
+from tests.fakes.engine import FakeEngine
 from tests.fakes.log_intake import LogIntake
 
-__all__ = ["Shipyard", "a_state", "shipped"]
+__all__ = ["Shipyard", "a_container", "a_state", "shipped"]
 
 
 def shipped(name: str = "web", **how: object) -> ContainerSpec:
@@ -49,6 +51,17 @@ def a_state(
             ),
         ),
     )
+
+
+async def a_container(engine: FakeEngine, task_id: str = "t1", name: str = "web") -> str:
+    """Start a container whose output is in files; return its id."""
+    spec = shipped(name)
+    plan = container_plan(
+        TaskId(task_id), spec_of(spec, task_id=task_id), spec, owner=InstanceId("i" * 32), cgroup_parent=None
+    )
+    container_id = await engine.create(plan)
+    await engine.start(container_id)
+    return container_id
 
 
 class Shipyard:
