@@ -37,6 +37,8 @@ PATH: Final = "/homeport/v1/logs"
 
 #: After this long without a line an empty one is sent, which finds out whether the reader is still there.
 KEEP_ALIVE_S: Final = 15.0
+#: Readers at a time. One may hold some 10 MiB.
+_MAX_READERS: Final = 100
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -87,8 +89,8 @@ class LogStreams:
                 raise ApiError(
                     "Credential should be scoped to correct service: 'homeport'.", code="InvalidSignatureException"
                 )
-            if self._end.is_set():
-                raise ApiError("The control plane is stopping.", code="ServiceUnavailableException", status=503)
+            if len(self._readers) >= _MAX_READERS or self._end.is_set():
+                raise ApiError(f"There are {len(self._readers)} readers already.", code="TooManyReaders", status=503)
             subject, wanted = await parse(self._context, request.query, body)
         except ApiError as error:
             return self._front_door.error_response(error)

@@ -131,15 +131,14 @@ def _service(client: "Client", reference: str, cluster: str | None) -> dict[str,
     try:
         return find_service(client, reference, cluster)
     except NotFound as error:
-        # A cluster that was named has to be there; a task's id needs none.
+        if _TASK.fullmatch(reference):
+            return None
         if cluster is not None or reference.startswith("arn:"):
             raise
-        if not _TASK.fullmatch(reference):
-            raise NotFound(
-                f"There is no service {reference}, and no task's id begins like that.",
-                hint="`homeport services` lists the services, `homeport ps -a` the tasks.",
-            ) from error
-        return None
+        raise NotFound(
+            f"There is no service {reference}, and no task's id begins like that.",
+            hint="`homeport services` lists the services, `homeport ps -a` the tasks.",
+        ) from error
 
 
 def _task(client: "Client", reference: str) -> dict[str, Any] | None:

@@ -229,6 +229,20 @@ def test_stopped_tasks_of_a_service_are_shown_if_asked_for(
     assert homeport("logs", "web", "--no-prefix").stdout == "died\nlives\n"
 
 
+def test_a_service_without_tasks_has_the_logs_of_those_it_had(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs, service: Any
+) -> None:
+    assert "no task of it has a log yet" in homeport("logs", "web", code=3).stderr
+    one, other = (started(logs, ecs, service=service) for _ in range(2))
+    run_alone = started(logs, ecs)
+    for arn, text in ((one, "a"), (other, "b"), (run_alone, "not of the service")):
+        logs.ship(arn, (1, text), end=True)
+        logs.fleet.stopped(arn)
+        logs.archive(arn)
+    assert sorted(homeport("logs", "web", "--no-prefix").stdout.split()) == ["a", "b"]
+    assert homeport("logs", "web", "--since", "2100-01-01").output == ""
+
+
 def test_a_name_may_be_a_service_or_a_task(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
     arn = started(logs, ecs)
     logs.ship(arn, (1, "of the task"))

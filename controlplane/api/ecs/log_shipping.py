@@ -13,7 +13,15 @@ import re2
 from controlplane.logs.names import check_group_name
 from homeport.spec import LogShipping
 
-__all__ = ["AWSLOGS", "DEFAULT_RETENTION_DAYS", "LogDefaults", "awslogs_problems", "default_shipping", "shipping"]
+__all__ = [
+    "AWSLOGS",
+    "DEFAULT_RETENTION_DAYS",
+    "LogDefaults",
+    "awslogs_problems",
+    "default_shipping",
+    "shipping",
+    "shipping_of",
+]
 
 Document = Mapping[str, Any]
 
@@ -74,6 +82,14 @@ class LogDefaults(NamedTuple):
     collect: bool = True
     #: The account setting defaultLogDriverMode.
     mode: Literal["blocking", "non-blocking"] = "non-blocking"
+
+
+def shipping_of(container: Document, cluster: str, family: str, defaults: LogDefaults) -> LogShipping | None:
+    """Return where a container of a definition is shipped to; None if it is the Engine's business."""
+    log = container.get("logConfiguration")
+    if not log:
+        return default_shipping(cluster, family, defaults)
+    return shipping(log, defaults) if log["logDriver"] == AWSLOGS else None
 
 
 def shipping(log: Document, defaults: LogDefaults) -> LogShipping:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.api.ecs.extensions import restart_attempt_period_s
-from controlplane.api.ecs.log_shipping import AWSLOGS, LogDefaults, default_shipping, shipping
+from controlplane.api.ecs.log_shipping import AWSLOGS, LogDefaults, shipping_of
 from controlplane.api.ecs.units import cpu_units, gpus_of, memory_mib
 from controlplane.api.ecs.unsupported import refuse_unsupported
 from controlplane.api.errors import ClientException, InvalidParameterException
@@ -107,14 +107,13 @@ def _template(
         by_name.setdefault(override["name"], {}).update(override)
     host_network = document.get("networkMode") == "host"
     attempt_period_s = restart_attempt_period_s(definition.tags)
-    collected = default_shipping(cluster, definition.family, logs)
     containers = tuple(
         _container(
             container,
             by_name.get(container["name"], {}),
             host_network=host_network,
             attempt_period_s=attempt_period_s,
-            ship_to=_shipping(container.get("logConfiguration"), collected, logs),
+            ship_to=shipping_of(container, cluster, definition.family, logs),
         )
         for container in document["containerDefinitions"]
     )
@@ -266,13 +265,6 @@ def _log(log: Document | None) -> LogConfiguration | None:
     if not log or log["logDriver"] == AWSLOGS:
         return None
     return LogConfiguration(driver=log["logDriver"], options=log.get("options") or {})
-
-
-def _shipping(log: Document | None, collected: LogShipping | None, defaults: LogDefaults) -> LogShipping | None:
-    """Return where the output is shipped to; `collected`: where it goes without a logConfiguration."""
-    if not log:
-        return collected
-    return shipping(log, defaults) if log["logDriver"] == AWSLOGS else None
 
 
 def _volume(volume: Document) -> Volume:

@@ -175,11 +175,12 @@ class LateFeed:
         waited = 0.0
         while True:
             stream = None
-            with suppress(StoreUnavailable):
-                stream = None if shipping is None else await _find(context, task, container, shipping)
+            begun, over = _begun(context, task, container), stopped(context, task, container)
+            if begun and shipping is not None:
+                with suppress(StoreUnavailable):
+                    stream = await _find(context, task, container, shipping)
             if stream is not None and (stream.next_number > 1 or stream.ended):
                 return StoreFeed(context, task, container, stream)
-            begun, over = _begun(context, task, container), stopped(context, task, container)
             if not (begun and connected(context, task)):
                 if over:
                     return None

@@ -52,6 +52,8 @@ class Reading:
         await self._open(tasks)
         feeds = list(self._names)
         if not feeds and (self._subject.closed or not self._wanted.follow):
+            if not self._problems and self._wanted.span != Span():
+                return  # nothing in that time
             raise self._nothing()
         if len(feeds) == 1 and self._subject.closed and isinstance(feeds[0], HostFeed) and self._is_simple():
             await self._straight(feeds[0], put)

@@ -1,13 +1,16 @@
 """Whose logs are read: one task's, or those of a service's tasks as they come and go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
+from controlplane.api.ecs.log_shipping import LogDefaults, shipping_of
 from controlplane.api.logview.model import Wanted
 from controlplane.context import Context
 from controlplane.logs.api import GroupMissing, LogStream, StoreUnavailable
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import ServiceRecord
+from homeport.ids import TaskId
+from homeport.spec import LogShipping
 from homeport.status import TaskStatus
 
 __all__ = ["MAX_TASKS", "OneTask", "ServiceTasks", "Subject"]
@@ -62,13 +65,14 @@ class ServiceTasks:
     async def tasks(self, wanted: Wanted) -> Sequence[TaskRecord]:
         """See Subject.
 
-        Those that haven't stopped; with a limit in time or number, or if all have, also those that have.
+        Those that haven't stopped; with a limit in time or number also those that have; if all have, the last ones.
         """
         found = self.present()
         going = [task for task in found if task.status is not TaskStatus.STOPPED]
         if wanted.resume is not None:
             return found[-MAX_TASKS:]
-        if not (wanted.everything or wanted.tail is not None or wanted.span.since is not None):
+        limited = wanted.everything or wanted.tail is not None or wanted.span.since is not None
+        if found and not limited:
             return (going or found)[-MAX_TASKS:]
         return [*await self._archived(found, wanted.span.since), *found][-MAX_TASKS:]
 
@@ -85,24 +89,34 @@ class ServiceTasks:
         return service is None or service.id != self._service.id or service.status == "INACTIVE"
 
     async def _archived(self, known: Sequence[TaskRecord], since: float | None) -> list[TaskRecord]:
-        """Return tasks that have left memory, by the streams beside those of known tasks, the last written ones."""
-        places = {
-            (container.shipping.group, f"{container.shipping.stream_prefix}/{container.name}/")
-            for task in known
-            for container in task.spec.containers
-            if container.shipping is not None and container.shipping.stream_prefix
-        }
+        """Return tasks that have left memory, by the streams of their containers: the last written ones."""
+        places = {(ship_to.group, f"{ship_to.stream_prefix}/{name}/") for name, ship_to in self._shipping(known)}
         found: dict[str, TaskRecord] = {}
         passed = {task.id for task in known}
-        for group, prefix in sorted(places):
+        for group, prefix in sorted(place for place in places if not place[1].startswith("/")):
             for stream in await self._streams(group, prefix, since):
                 task_id = stream.name.rpartition("/")[2]
                 if task_id in passed or task_id in found:
                     continue
-                task = await self._context.state.journal.archived_task(task_id)  # type: ignore[arg-type]
+                task = await self._context.state.journal.archived_task(TaskId(task_id))
                 if task is not None and (task.cluster, task.group) == (self._service.cluster, self._service.group):
                     found[task_id] = task
         return sorted(found.values(), key=lambda task: (task.created_at, task.id))[-_MAX_ARCHIVED:]
+
+    def _shipping(self, known: Sequence[TaskRecord]) -> Iterator[tuple[str, LogShipping]]:
+        """Yield where containers of known tasks, and of the service's revisions that are kept, are shipped to."""
+        state, cluster = self._context.state, self._service.cluster
+        for task in known:
+            for spec in task.spec.containers:
+                if spec.shipping is not None:
+                    yield spec.name, spec.shipping
+        defaults = LogDefaults(collect=self._context.collect_logs)
+        for name in {revision.task_definition for revision in state.revisions.where("service", self._service.id)}:
+            definition = state.task_definitions.get(name)
+            for container in () if definition is None else definition.document["containerDefinitions"]:
+                ship_to = shipping_of(container, cluster, name.rpartition(":")[0], defaults)
+                if ship_to is not None:
+                    yield container["name"], ship_to
 
     async def _streams(self, group: str, prefix: str, since: float | None) -> list[LogStream]:
         found: list[LogStream] = []
