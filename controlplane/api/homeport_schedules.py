@@ -168,6 +168,8 @@ def _targets(context: Context, trigger: TriggerRecord) -> list[Document]:
     tags = inherited_tags(context.state, trigger)
     targets = []
     for target in trigger.targets:
+        if "EcsParameters" not in target:
+            continue  # DescribeWebhooks has those that events are sent to
         policy = policy_of(target, tags)
         targets.append(
             {

@@ -46,6 +46,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.homeport_schedules",
     "controlplane.api.homeport_service",
     "controlplane.api.homeport_services",
+    "controlplane.api.homeport_webhooks",
     "controlplane.api.in_passing",
     "controlplane.api.logs.events",
     "controlplane.api.logs.filtering",

@@ -21,6 +21,7 @@ __all__ = [
     "delivery_of",
     "destination_of",
     "forget",
+    "gone_of",
     "is_followed",
     "is_wanted",
     "kind_of",
@@ -96,6 +97,12 @@ def connection_of(state: State, destination: ApiDestinationRecord) -> Connection
     """Return a destination's connection, if it is still there."""
     found = state.connections.get(destination.connection)
     return found if found is not None and found.id == destination.connection_id else None
+
+
+def gone_of(state: State, rule: RuleRecord) -> list[str]:
+    """Return the ids of the targets whose endpoints wanted no more events."""
+    records = (delivery_of(state, rule.name, target["Id"]) for target in rule.targets)
+    return [record.target_id for record in records if record is not None and record.disabled]
 
 
 def begin(

@@ -109,8 +109,6 @@ def _check_template(transformer: Mapping[str, Any]) -> None:
     for name, path in paths.items():
         if name.lower().startswith("aws"):
             raise BadInput(f"the variable {name:.100} has a reserved name: they may not begin with aws")
-        if not _VARIABLE.fullmatch(f"<{name}>"):
-            raise BadInput(f"the variable '{name:.100}' may have letters, digits, ., _ and - in its name only")
         parse_path(path)
     template = transformer["InputTemplate"]
     for name in _VARIABLE.findall(template):

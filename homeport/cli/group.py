@@ -25,6 +25,7 @@ from homeport.cli.stop import stop
 from homeport.cli.story import story
 from homeport.cli.up import up
 from homeport.cli.version import version
+from homeport.cli.webhooks import webhooks
 
 __all__ = ["cli"]
 
@@ -47,7 +48,7 @@ for _command in (
     *(run, ps, stop, logs, query, story),
     *(events, explain, plan),
     *(services, service, scale, deploy, deployment, rollback),
-    *(schedules, schedule),
+    *(schedules, schedule, webhooks),
     *(backup, restore, version),
 ):
     cli.add_command(_command)

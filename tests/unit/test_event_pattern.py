@@ -228,7 +228,7 @@ def one(wanted: Any, leaf: Any) -> bool:
     if operator == "cidr":
         return leaf == "10.0.0.1"
     if operator == "equals-ignore-case":
-        return leaf.upper() == operand.upper()
+        return bool(leaf.upper() == operand.upper())
     return glob({"prefix": f"{operand}*", "suffix": f"*{operand}", "wildcard": str(operand)}[operator], leaf)
 
 

@@ -11,7 +11,7 @@ from controlplane.api.registry import Document, operation
 from controlplane.api.trigger_arguments import invalid, merged_tags, page_after, take_page
 from controlplane.context import Context
 from controlplane.events.pattern import InvalidPattern, compile_pattern
-from controlplane.events.targets import begin, forget, is_followed
+from controlplane.events.targets import begin, forget, gone_of, is_followed
 from controlplane.schedules.act import forget_trigger
 from controlplane.schedules.changes import begun, first_due, resumed_due, same_times
 from controlplane.schedules.timetable import parse_expression
@@ -85,9 +85,14 @@ def list_rule_names_by_target(context: Context, request: Document) -> Document:
 
 @operation("events", "EnableRule")
 def enable_rule(context: Context, request: Document) -> Document:
-    """Enable a rule; what was due and what happened while it was disabled is passed over."""
+    """Enable a rule; what was due and what happened while it was disabled is passed over.
+
+    Endpoints that were given up with HTTP 410 get events again.
+    """
     record = find_rule(context, request, request["Name"])
-    _put(context, record, _in_state(record, "ENABLED", context.clock.now()))
+    with context.state.transaction() as transaction:
+        _put(context, record, _in_state(record, "ENABLED", context.clock.now()))
+        begin(context, transaction, record, gone_of(context.state, record))
     return {}
 
 
