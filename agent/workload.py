@@ -108,7 +108,7 @@ class Shipping(Protocol):
         ...
 
     async def give_up(self, task_id: TaskId, why: str) -> None:
-        """A task is about to be removed: see to it that what isn't kept is marked as missing. OSError if it fails."""
+        """A task is about to be removed: see to it that what isn't kept is marked as missing."""
         ...
 
     def forget(self, task_id: TaskId) -> None:

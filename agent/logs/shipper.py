@@ -94,7 +94,7 @@ class LogShipper:
         return any(not stream.done for stream in self._of(task_id))
 
     async def give_up(self, task_id: TaskId, why: str) -> None:
-        """A task's containers are about to be removed: note what isn't kept. Returns once that is durable; OSError."""
+        """A task's containers are about to be removed: note what isn't kept. Returns once that is durable."""
         now = self._clock.now()
         notes = [
             Unshipped(task_id=task_id, container=each.container, runtime_id=each.runtime_id, at=now, why=why)

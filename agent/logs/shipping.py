@@ -92,7 +92,7 @@ async def ship_note(note: Unshipped, link: LogLink, rng: random.Random) -> None:
     Raises LinkLost.
     """
     at_ns = int(note.at * 1e9)
-    event = gap(Lost(0, note.why), at_ns, Mark(at_ns))
+    event = gap(Lost(0, note.why, sure=False), at_ns, Mark(at_ns))
     while True:
         channel = link.channel()
         try:
@@ -148,7 +148,7 @@ class _Shipping:
         except NotFound:
             if not stream.stopped:
                 raise
-            await self._finish(Lost(_at_ns(self._position), _GONE))
+            await self._finish(Lost(_at_ns(self._position), _GONE, sure=False))
 
     def _gaps_since(self, opened: LogOpened) -> None:
         """Drop the gaps that the control plane has been told; tell the others anew."""

@@ -46,13 +46,18 @@ class UnshippedNotes:
             _log.warning("notes of output that wasn't shipped can't be read", path=str(self._path), error=str(error))
 
     async def add(self, notes: Iterable[Unshipped]) -> None:
-        """Keep notes; return once they are durable. Raises OSError."""
+        """Keep notes; return once they are durable. With no room for them they are kept as long as this process lives:
+        to hold the containers instead would keep the disk full.
+        """
         await self._save((*self.notes, *notes)[-_MAX_NOTES:])
 
     async def remove(self, note: Unshipped) -> None:
-        """Forget a note: it has been told. Raises OSError."""
+        """Forget a note: it has been told. Should that not be durable, it is told once more."""
         await self._save(tuple(each for each in self.notes if each != note))
 
     async def _save(self, notes: tuple[Unshipped, ...]) -> None:
         self.notes = notes
-        await asyncio.to_thread(write_private, self._path, msgspec.json.encode(notes))
+        try:
+            await asyncio.to_thread(write_private, self._path, msgspec.json.encode(notes))
+        except OSError as error:
+            _log.warning("notes of output that wasn't shipped can't be kept", path=str(self._path), error=str(error))
