@@ -123,6 +123,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             loops.create_task(intake.run())
             loops.create_task(streams.run())
             loops.create_task(log_streams.run())
+            loops.create_task(front_door.run())
             loops.create_task(HostTeller(context).run())
             loops.create_task(logs.run())
             loops.create_task(run_queries(context.queries, logs, clock))

@@ -21,6 +21,7 @@ from controlplane.api.codec import Codec, JsonCodec, QueryCodec, RequestParts, p
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.eventstream import CONTENT_TYPE, INITIAL, EventStream
 from controlplane.api.model import Operation, Service
+from controlplane.api.readers import Readers
 from controlplane.api.registry import CALLER, Answer, Document, Handler
 from controlplane.api.rest import RestRoutes
 from controlplane.api.services import load_handlers, load_services
@@ -80,10 +81,13 @@ _JSON: Final = JsonCodec()
 _QUERY: Final = QueryCodec("")
 _FORM: Final = "application/x-www-form-urlencoded"
 
+#: Of event streams, at once.
+_MAX_READERS: Final = 100
+
 
 class FrontDoor:
     """Serves the AWS services. Hang `routes()` into an aiohttp application, run with `auto_decompress=False`: the
-    signature is over the body as it came.
+    signature is over the body as it came. Keep `run()` running: when it ends, so do event streams.
 
     `secret_of` gives the secret of an access key, or None. `observe` is told of each request, for metrics.
     """
@@ -102,6 +106,11 @@ class FrontDoor:
             if service.protocol == "rest-json"
         }
         self._handlers = load_handlers(self._services)
+        self._readers = Readers(_MAX_READERS)
+
+    async def run(self) -> None:
+        """Wait until cancelled, then cut the readers of event streams off."""
+        await self._readers.run()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes: `POST /`, and for REST every path that no other route has."""
@@ -154,7 +163,9 @@ class FrontDoor:
         if self._observe is not None:
             seconds = self._context.clock.monotonic() - began
             self._observe(call.service_name, call.operation_name, code, seconds)
-        return response if isinstance(response, web.Response) else await _stream(call, response)
+        if isinstance(response, EventStream):
+            return await self._readers.serve(request, _stream(call, response))
+        return response
 
     async def _answer(self, call: _Call) -> web.Response | EventStream:
         self._choose_service(call)
@@ -174,6 +185,7 @@ class FrontDoor:
             raise
         await self._context.state.durable()
         if isinstance(answer, EventStream):
+            self._readers.check()
             return answer
         body = call.codec.render(call.operation, answer, call.request_id)
         status, headers = call.codec.head(call.operation, answer)

@@ -165,6 +165,7 @@ class ApiServer:
             loop.create_task(run_queries(context.queries, context.logs, context.clock)),
             loop.create_task(streams.run()),
             loop.create_task(log_streams.run()),
+            loop.create_task(door.run()),
         ]
 
     async def stop_loops(self) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import EventStreamError
+from botocore.exceptions import ClientError, EventStreamError
+from urllib3.exceptions import ProtocolError
 
 from controlplane.api.logs import livetail
 from controlplane.api.logs.livetail import MAX_EVENTS, MAX_SESSION_S
@@ -117,6 +118,20 @@ def test_a_reader_that_goes_leaves_nothing(server: ApiServer, logs: Any) -> None
     assert sessions() == 1
     stream.close()
     server.wait_until(lambda: sessions() == 0)
+
+
+def test_sessions_are_cut_off_when_the_control_plane_stops(
+    server: ApiServer, logs: Any, tail: Callable[..., Any]
+) -> None:
+    events = tail()
+    server.thread.call(server.stop_loops)
+    with pytest.raises(ProtocolError):
+        list(events)
+    assert sessions() == 0
+    with pytest.raises(ClientError, match="The control plane is stopping") as caught:
+        logs.start_live_tail(logGroupIdentifiers=[GROUP])
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    assert logs.describe_log_groups()["logGroups"]
 
 
 def sessions() -> int:
