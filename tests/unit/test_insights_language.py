@@ -216,9 +216,23 @@ def test_sorting_by_several_fields_each_in_its_own_direction() -> None:
     assert column("filter ispresent(user) | sort code, ms desc | fields ms", "ms") == ["12", "8", "30", "5"]
 
 
+def test_what_is_alike_stays_in_the_order_of_events_or_in_its_reverse() -> None:
+    given = events("a", "b", "c", step_ms=0)
+    for order, wanted in (("@timestamp", "abc"), ("@timestamp desc", "cba"), ("@logStream desc, n", "abc")):
+        assert "".join(row["@message"] for row in answer(f"fields @message | sort {order}", given)) == wanted
+
+
+def test_long_texts_are_sorted_by_what_is_beyond_their_beginning_too() -> None:
+    texts = ["x" * 5000 + end for end in ("b", "a", "")]
+    assert [row["@message"] for row in answer("fields @message | sort @message", events(*texts))] == texts[::-1]
+
+
 def test_sorting_by_time_both_ways() -> None:
     assert column("sort @timestamp asc | limit 2 | fields ms", "ms") == ["12", "5"]
     assert column("sort @timestamp desc | limit 2 | fields ms", "ms") == ["30", "8"]
+    assert column("sort ms | sort @timestamp | limit 2 | fields ms", "ms") == ["12", "5"]
+    assert column("fields ms as @timestamp | sort @timestamp desc | limit 2 | fields ms", "ms") == ["30", "12"]
+    assert column("stats max(ms) as ms by @timestamp | sort @timestamp desc | limit 2", "ms") == ["30", "8"]
 
 
 def test_the_order_is_that_of_the_values_where_the_sort_stands() -> None:
@@ -243,6 +257,12 @@ def test_dedup_keeps_the_newest_of_each_and_all_that_lack_a_value() -> None:
 def test_dedup_keeps_the_first_in_the_order_of_a_sort() -> None:
     assert column("filter ispresent(user) | sort ms desc | dedup user | fields ms", "ms") == ["30", "12", "5"]
     assert column("filter ispresent(user) | sort ms | dedup user, code | limit 2 | fields ms", "ms") == ["5", "8"]
+
+
+def test_dedup_behind_a_limit_keeps_the_order_that_rows_have() -> None:
+    query = "sort ms desc | limit 4 | dedup user | fields ms"
+    assert column(f"filter ispresent(user) | {query}", "ms") == ["30", "12", "5"]
+    assert column(query.replace("user", "nothing"), "ms") == ["30", "12", "8", "5"]
 
 
 def test_dedup_of_what_stats_made() -> None:

@@ -26,6 +26,18 @@ def test_a_limit_bounds_what_is_held_however_many_events_come(query: str) -> Non
     assert feed(query, count=5000, size=1000) == 10
 
 
+@pytest.mark.parametrize("limit", [1, 50, 2500, 9000])
+def test_the_first_of_many_rows_are_the_right_ones(limit: int) -> None:
+    chance = random.Random(limit)
+    values = [(chance.randrange(40), chance.choice("abcde")) for _ in range(7000)]
+    given = events(*(f'{{"n": {number}, "t": "{letter}"}}' for number, letter in values))
+    wanted = sorted(enumerate(values), key=lambda pair: (pair[1][0], [-ord(pair[1][1]), -pair[0]]))
+    rows = answer(f"fields n, t, toMillis(@timestamp) as at | sort n, t desc | limit {limit}", given)
+    assert [(row["n"], row["t"], row["at"]) for row in rows] == [
+        (str(number), letter, str(given[place][1].at)) for place, (number, letter) in wanted[:limit]
+    ]
+
+
 def test_filters_behind_a_sort_dont_make_it_hold_more() -> None:
     assert feed("sort @message | filter @message like '99' | limit 10", count=5000, size=1000) == 10
 
@@ -42,6 +54,8 @@ def test_an_order_before_stats_holds_no_rows() -> None:
         ("dedup missing", "ask for a shorter time"),
         ("stats count(*) by @message", "group by less, or ask for a shorter time"),
         ("stats earliest(@message) by @timestamp, @message", "group by less"),
+        ("fields replace(@message, '0', '0-') as a | sort a", "smaller limit"),
+        ("stats max(replace(@message, '0', '0-')) by @message", "group by less"),
         ("fields jsonParse(concat('[', @message, ']')) as a", "smaller limit"),
     ],
 )

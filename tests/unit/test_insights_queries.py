@@ -153,7 +153,7 @@ async def test_events_are_evaluated_in_a_thread_of_their_own() -> None:
         return True
 
     async with running() as world:
-        plan = Plan((Segment((note,), First(1, None)),), (), pointers=False)
+        plan = Plan((Segment((note,), First(1, keyed=False)),), (), pointers=False)
         await ended(await world.start(plan=plan), QueryStatus.COMPLETE)
         assert threads
         assert threading.current_thread() not in threads

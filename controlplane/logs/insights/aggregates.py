@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
-from controlplane.logs.insights.values import number_of, shown, sort_key
+from controlplane.logs.insights.values import KEY_PART_BYTES, number_of, shown, sort_key
 
 __all__ = ["AGGREGATES", "Aggregate", "Gather"]
 
@@ -104,7 +104,9 @@ class _Chosen:
         return self._best
 
     def size(self) -> int:
-        return 250 + (3 * len(self._best) if isinstance(self._best, str) else 0)
+        key = self._best_key
+        text = len(self._best) if isinstance(self._best, str) else 0
+        return 250 + text + (KEY_PART_BYTES * len(key) if isinstance(key, tuple) else 0)
 
 
 class _Distinct:

@@ -4,12 +4,12 @@ Not for two threads at once: whoever feeds it from another thread waits before t
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from controlplane.logs.api import StoredEvent
 from controlplane.logs.insights.aggregates import Gather
-from controlplane.logs.insights.plan import First, Group, Order, Plan, Segment, Unique
+from controlplane.logs.insights.plan import First, Group, Plan, Segment, Unique
 from controlplane.logs.insights.rows import Row
 from controlplane.logs.insights.values import shown
 
@@ -22,6 +22,8 @@ ResultRow = tuple[tuple[str, str], ...]
 MAX_MEMORY_BYTES: Final = 96 * 1024 * 1024
 #: After how many rows at least the size of groups is looked at anew.
 _LOOK_EVERY: Final = 1000
+#: After how many new rows all are put in order: little by little, since no other thread gets on while a list is sorted.
+_SORT_EVERY: Final = 2000
 
 
 class QueryFailed(Exception):
@@ -49,8 +51,7 @@ class Execution:
             self.records_scanned += 1
             text = event.text
             self.bytes_scanned += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-            row = Row(group, stream, event, {})
-            row.key = ((event.at, self.records_scanned),)
+            row = Row(group, stream, event, (event.at, self.records_scanned))
             for step in steps:
                 if not step(row):
                     break
@@ -106,37 +107,48 @@ def _check(size: int, max_bytes: int) -> None:
         )
 
 
-def _sorted(rows: list[Row], order: Order) -> list[Row]:
-    """Sort rows in place; those with equal keys stay in the order they came in."""
-    for position, descending in reversed(list(enumerate(order or ()))):
-        rows.sort(key=lambda row: row.key[position], reverse=descending)
-    return rows
+def _sort(rows: list[Row]) -> None:
+    """Put rows in the order of their keys; quick where most of them are in order already."""
+    rows.sort(key=attrgetter("key"))
 
 
 class _First:
-    """Keeps no more than twice as many rows as are wanted."""
+    """Keeps few more rows than are wanted, in order but for the latest."""
 
     def __init__(self, wanted: First, max_bytes: int) -> None:
         self._wanted = wanted
         self._max = max_bytes
         self._rows: list[Row] = []
+        self._unsorted = 0
+        self._sort_every = min(wanted.count + 100, _SORT_EVERY)
         self._size = 0
+        #: The key of the last one, once there are as many as are wanted: what comes behind it is none of them.
+        self._last_key: tuple[Any, ...] | None = None
 
     def add(self, row: Row) -> None:
-        count = self._wanted.count
-        if self._wanted.order is None and len(self._rows) >= count:
+        if not self._wanted.keyed and len(self._rows) >= self._wanted.count:
+            return
+        if self._last_key is not None and row.key > self._last_key:
             return
         row.forget_document()
         self._rows.append(row)
+        self._unsorted += 1
         self._size += row.size()
-        if len(self._rows) >= 2 * count + 100 or self._size > self._max:
+        if self._unsorted >= self._sort_every or self._size > self._max:
             self._prune()
             # Room for many more, lest every row that comes prunes anew.
             _check(self._size, self._max * 3 // 4)
 
     def _prune(self) -> None:
-        self._rows = _sorted(self._rows, self._wanted.order)[: self._wanted.count]
-        self._size = sum(row.size() for row in self._rows)
+        self._unsorted = 0
+        if not self._wanted.keyed:
+            return
+        _sort(self._rows)
+        count = self._wanted.count
+        self._size -= sum(row.size() for row in self._rows[count:])
+        del self._rows[count:]
+        if len(self._rows) == count:
+            self._last_key = self._rows[-1].key
 
     def rows(self) -> Sequence[Row]:
         self._prune()
@@ -149,20 +161,16 @@ class _Unique:
     def __init__(self, wanted: Unique, max_bytes: int) -> None:
         self._wanted = wanted
         self._max = max_bytes
-        self._best: dict[tuple[str, ...], Row] = {}
-        self._lacking: list[Row] = []
+        self._best: dict[tuple[str | int, ...], Row] = {}
         self._size = 0
 
     def add(self, row: Row) -> None:
         values = [value(row) for value in self._wanted.values]
         row.forget_document()
-        if any(value is None for value in values):
-            self._lacking.append(row)
-            self._grow(row, None)
-            return
-        key = tuple(map(shown, values))
+        # A row that lacks a value has a key of its own: a number, which no text is.
+        key = (len(self._best),) if any(value is None for value in values) else tuple(map(shown, values))
         known = self._best.get(key)
-        if known is None or self._before(row, known):
+        if known is None or (self._wanted.keyed and row.key < known.key):
             self._best[key] = row
             self._grow(row, known)
 
@@ -170,15 +178,16 @@ class _Unique:
         self._size += row.size() - (0 if known is None else known.size())
         _check(self._size, self._max)
 
-    def _before(self, row: Row, known: Row) -> bool:
-        for position, descending in enumerate(self._wanted.order or ()):
-            a, b = row.key[position], known.key[position]
-            if a != b:
-                return bool(a > b) if descending else bool(a < b)
-        return False
-
     def rows(self) -> Sequence[Row]:
-        return _sorted([*self._best.values(), *self._lacking], self._wanted.order)
+        rows = list(self._best.values())
+        if not self._wanted.keyed:
+            return rows
+        # Bit by bit, since no other thread gets on while a list is sorted.
+        ordered: list[Row] = []
+        for begin in range(0, len(rows), _SORT_EVERY):
+            ordered += rows[begin : begin + _SORT_EVERY]
+            _sort(ordered)
+        return ordered
 
 
 class _Group:
@@ -221,11 +230,12 @@ class _Group:
 
     def rows(self) -> Sequence[Row]:
         self._look()
-        return [self._row(values, gathers) for values, gathers in self._groups.values()]
+        return [self._row(place, *group) for place, group in enumerate(self._groups.values())]
 
-    def _row(self, values: list[Any], gathers: list[Gather]) -> Row:
-        gathered = Row("", "", None, {str(slot): gather.result() for slot, gather in enumerate(gathers)})
-        row = Row("", "", None, {})
-        row.values.update(zip((name for name, _ in self._wanted.by), islice(values, None), strict=True))
+    def _row(self, place: int, values: list[Any], gathers: list[Gather]) -> Row:
+        gathered = Row("", "", None, ())
+        gathered.values.update((str(slot), gather.result()) for slot, gather in enumerate(gathers))
+        row = Row("", "", None, (place,))
+        row.values.update(zip((name for name, _ in self._wanted.by), values, strict=True))
         row.values.update((name, value(gathered)) for name, value in self._wanted.outputs)
         return row

@@ -1,7 +1,8 @@
 """From a query's tree to a plan: row-wise steps, and between them what must see all rows before it gives one. Pure.
 
 Rows without an order of their own come newest first. A `sort` gives each row its key where it stands; rows are put in
-order where that is first needed (limit, dedup, the end), so that a sorted query holds no more rows than it shows.
+order where that is first needed (limit, dedup, the end), so that a sorted query holds no more rows than it shows. What
+is alike stays in the order of the events, or, behind the last key's `desc`, in its reverse.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.logs.insights.aggregates import AGGREGATES, Gather
-from controlplane.logs.insights.expressions import Evaluate, Scope, compile_expression, compile_regex
+from controlplane.logs.insights.expressions import SYSTEM_FIELDS, Evaluate, Scope, compile_expression, compile_regex
 from controlplane.logs.insights.rows import Row
 from controlplane.logs.insights.syntax import (
     Call,
@@ -29,30 +30,28 @@ from controlplane.logs.insights.syntax import (
     Span,
     Stats,
 )
-from controlplane.logs.insights.values import number_of, shown, sort_key, truth
+from controlplane.logs.insights.values import NUMBER_RANK, number_of, shown, sort_key, truth
 
 __all__ = ["Column", "First", "Group", "Plan", "Segment", "Step", "Unique", "make_plan"]
 
 #: Changes a row; tells whether it goes on.
 Step = Callable[[Row], bool]
-#: Which parts of the rows' keys count downwards; None: in the order they come.
-Order = tuple[bool, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first `count` rows in an order."""
+    """The first `count` rows: in the order of their keys if they are `keyed`, else as they come."""
 
     count: int
-    order: Order
+    keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """The first row of each combination of values in an order; rows that lack a value are all kept."""
+    """The first row of each combination of values, in an order as above; rows that lack a value are all kept."""
 
     values: tuple[Evaluate, ...]
-    order: Order
+    keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,9 @@ class _Planner:
     scope: Scope
     segments: list[Segment] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    #: Newest first, by the number that each event gets as it comes, until a sort says otherwise.
-    order: Order = (True,)
+    #: Events come newest first until a sort says otherwise; behind a sort rows are `keyed`.
+    newest_first: bool = True
+    keyed: bool = False
     #: By name, in the order they were asked for; `chosen`: by a display.
     columns: dict[str, Evaluate] = field(default_factory=dict)
     parsed: list[str] = field(default_factory=list)
@@ -123,17 +123,17 @@ class _Planner:
                 self.steps.append(lambda row: truth(holds(row)))
             case Parse():
                 self._parse(command)
-            case Sort(keys=keys):
-                self._sort([(self._compile(key.expression), key.descending) for key in keys])
+            case Sort():
+                self._sort(command)
             case Limit(count=count):
-                self._close(First(count, self.order))
+                self._close(First(count, self._keyed()))
             case Dedup(fields=fields):
-                self._close(Unique(tuple(map(self._compile, fields)), self.order))
+                self._close(Unique(tuple(map(self._compile, fields)), self._keyed()))
             case Stats():
                 self._stats(command)
 
     def finish(self, limit: int) -> Plan:
-        self._close(First(limit, self.order))
+        self._close(First(limit, self._keyed()))
         columns = self.chosen if self.chosen is not None else self._columns()
         shown = tuple(Column(name, value) for name, value in columns.items() if name != "@ptr" or not self.scope.events)
         return Plan(tuple(self.segments), shown, pointers=self.scope.events)
@@ -149,7 +149,13 @@ class _Planner:
     def _close(self, barrier: First | Unique | Group) -> None:
         self.segments.append(Segment(tuple(self.steps), barrier))
         self.steps = []
-        self.order = None
+        self.newest_first = self.keyed = False
+
+    def _keyed(self) -> bool:
+        """Tell whether rows have a key to be put in order by; events without a sort are given one here."""
+        if self.newest_first:
+            self.steps.append(_note_newest_first)
+        return self.newest_first or self.keyed
 
     def _compile(self, expression: Expression) -> Evaluate:
         return compile_expression(expression, self.scope)
@@ -190,15 +196,23 @@ class _Planner:
         self.scope.made.update(names)
         self.parsed += names
 
-    def _sort(self, keys: list[tuple[Evaluate, bool]]) -> None:
-        values = [value for value, _ in keys]
+    def _sort(self, command: Sort) -> None:
+        keys = [(self._compile(key.expression), key.descending) for key in command.keys]
+        backwards = keys[-1][1]
+        self.newest_first, self.keyed = False, True
+        if self.scope.events and len(keys) == 1 and keys[0][0] is SYSTEM_FIELDS["@timestamp"]:
+            # What most queries ask for is cheap: the place of an event begins with its time.
+            self.steps.append(_note_newest_first if backwards else _note_oldest_first)
+            return
 
         def note(row: Row) -> bool:
-            row.key = tuple(sort_key(value(row)) for value in values)
+            found = [sort_key(value(row)) for value, _ in keys]
+            row.key_parts = sum(map(len, found))
+            parts = (_downwards(key) if down else key for key, (_, down) in zip(found, keys, strict=True))
+            row.key = (*parts, tuple(-number for number in row.place) if backwards else row.place)
             return True
 
         self.steps.append(note)
-        self.order = tuple(descending for _, descending in keys)
 
     def _stats(self, command: Stats) -> None:
         by = tuple((output.name, self._compile(output.expression)) for output in command.by)
@@ -226,6 +240,42 @@ class _Planner:
         self.scope.after_stats(names)
         self.columns = {name: _made(name) for name in names}
         self.parsed, self.chosen = [], None
+
+
+def _note_newest_first(row: Row) -> bool:
+    at, number = row.place
+    row.key = (-at, -number)
+    return True
+
+
+def _note_oldest_first(row: Row) -> bool:
+    row.key = row.place
+    return True
+
+
+class _Downwards:
+    """Compares the other way round."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        self.key = key
+
+    def __lt__(self, other: "_Downwards") -> bool:
+        return other.key < self.key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Downwards) and other.key == self.key
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _downwards(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a key of `sort_key`'s that sorts the other way round: rank, and a number or the parts of a text."""
+    rank, *rest = key
+    if rank == NUMBER_RANK:
+        return -rank, -rest[0]
+    return -rank, _Downwards(tuple(rest))
 
 
 def _made(name: str) -> Evaluate:

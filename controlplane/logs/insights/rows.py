@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from controlplane.logs.api import StoredEvent
-from controlplane.logs.insights.values import shown
+from controlplane.logs.insights.values import KEY_PART_BYTES, shown
 
 __all__ = ["MAX_FIELDS", "Pointer", "Row", "all_fields", "find", "json_of"]
 
@@ -50,15 +50,19 @@ class Pointer(msgspec.Struct, frozen=True, array_like=True):
 class Row:
     """One row on its way: of an event, or what `stats` made. `values`: what commands have added."""
 
-    __slots__ = ("_json", "event", "group", "key", "stream", "values")
+    __slots__ = ("_json", "event", "group", "key", "key_parts", "place", "stream", "values")
 
-    def __init__(self, group: str, stream: str, event: StoredEvent | None, values: dict[str, Any]) -> None:
+    def __init__(self, group: str, stream: str, event: StoredEvent | None, place: tuple[int, ...]) -> None:
         self.group = group
         self.stream = stream
         self.event = event
-        self.values = values
-        #: What it is sorted by.
+        self.values: dict[str, Any] = {}
+        #: Its place among the rows as they came.
+        self.place = place
+        #: What it is sorted by, if it is.
         self.key: tuple[Any, ...] = ()
+        #: Of how many parts its key is, beside its place.
+        self.key_parts = 0
         self._json: Any = _UNREAD
 
     def document(self) -> Any:
@@ -79,6 +83,7 @@ class Row:
     def size(self) -> int:
         """Return about how many bytes of memory it takes."""
         size = 400 if self.event is None else 600 + len(self.event.text)
+        size += KEY_PART_BYTES * self.key_parts
         for value in self.values.values():
             size += 100
             if isinstance(value, str):

@@ -13,10 +13,26 @@ import msgspec
 
 from controlplane.logs.insights.syntax import Period
 
-__all__ = ["Instant", "ceiling", "compare", "floor", "number_of", "same", "shown", "sort_key", "truth"]
+__all__ = [
+    "KEY_PART_BYTES",
+    "Instant",
+    "ceiling",
+    "compare",
+    "floor",
+    "number_of",
+    "same",
+    "shown",
+    "sort_key",
+    "truth",
+]
 
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 _CHUNK: Final = re.compile(r"[0-9]+|[A-Za-z]+|[^0-9A-Za-z]+")
+#: So many characters of a text are put in natural order, and about how much memory each part of a key takes.
+_NATURAL_LENGTH: Final = 200
+KEY_PART_BYTES: Final = 170
+#: What keys of numbers begin with.
+NUMBER_RANK: Final = 2
 #: Floats beyond it may differ from the whole number they are shown as.
 _EXACT: Final = 2.0**53
 #: The times that can be shown: the years 1 to 9999.
@@ -106,9 +122,12 @@ def sort_key(value: Any) -> tuple[Any, ...]:
         return (0,)
     number = number_of(value)
     if number is not None:
-        return (2, number)
-    # A run of digits stands among other texts as "0" does, and is ordered by its length, then by its value.
-    return (1, *(("0", len(c), c) if c[0].isdigit() else (c, 0, "") for c in _CHUNK.findall(shown(value))))
+        return (NUMBER_RANK, number)
+    # The text itself comes last, for all that is beyond. A run of digits stands among other texts as "0" does, and is
+    # ordered by its length, then by its value.
+    text = shown(value)
+    chunks = (("0", len(c), c) if c[0].isdigit() else (c, 0, "") for c in _CHUNK.findall(text[:_NATURAL_LENGTH]))
+    return (1, *chunks, ("", 0, text))
 
 
 def floor(at: float, period: Period) -> Instant | None:
