@@ -4,12 +4,12 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from controlplane.logs.api import StoreUnavailable
 from homeport.cli.client import Client
 from homeport.cli.connection import Connection
 from homeport.cli.errors import CannotConnect
@@ -103,6 +103,16 @@ def test_containers_are_interleaved_by_time(homeport: Homeport, ecs: Any, logs: 
     assert "no container 'nope'; it has: web, side." in refused
 
 
+def test_long_logs_are_read_to_their_end(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
+    arn = started(logs, ecs, "two")
+    logs.ship(arn, *((second, f"{second}") for second in range(0, 3000, 2)))
+    logs.ship(arn, *((second, f"{second}") for second in range(1, 3000, 2)), container="side")
+    numbers = [str(number) for number in range(3000)]
+    assert homeport("logs", arn, "--no-prefix").stdout.split() == numbers
+    assert homeport("logs", arn, "--no-prefix", "-n", "2500").stdout.split() == numbers[-2500:]
+    assert homeport("logs", arn, "side").stdout.split() == numbers[1::2]
+
+
 def test_what_is_looked_for_is_found_and_gaps_are_always_shown(
     homeport: Homeport, ecs: Any, logs: ContainersLogs
 ) -> None:
@@ -178,6 +188,22 @@ def test_what_the_store_has_not_is_read_from_the_host(
     assert homeport("logs", arn, "-n", "1").stderr == "two\n"
     assert homeport("logs", arn, "-n", "1", "--grep", "o.e").stdout == "one\n"
     assert server.host_logs.open == 0
+
+
+def test_a_log_store_that_is_away_is_said_or_no_obstacle(
+    homeport: Homeport, ecs: Any, logs: ContainersLogs, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("its disk is gone")
+
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"))
+    monkeypatch.setattr(server.context.logs, "read", away)
+    refused = homeport("logs", arn, code=3).stderr
+    assert "The log can't be read: the log store is away: its disk is gone." in refused
+    server.host_logs.lines[task_id(arn), "web"] = [(1.0, "stdout", "from the host")]
+    monkeypatch.setattr(server.context.logs, "stream", away)
+    assert homeport("logs", arn).stdout == "from the host\n"
 
 
 def test_a_driver_that_the_engine_can_not_read_is_named(
@@ -273,15 +299,19 @@ class Follower:
         )
         self.documents: list[dict[str, Any]] = []
         self.done = threading.Event()
+        self.cut_off = threading.Event()
         lines = Client(connection).lines(
             "/homeport/v1/logs", {"follow": "true", "resumable": "true", **query}, follow=True, document=resume
         )
         threading.Thread(target=self._read, args=[lines], daemon=True).start()
 
     def _read(self, lines: Iterator[dict[str, Any]]) -> None:
-        with suppress(CannotConnect):
+        try:
             for document in lines:
                 self.documents.append(document)
+        except CannotConnect:
+            self.cut_off.set()
+        else:
             self.done.set()
 
     @property
@@ -369,6 +399,19 @@ def test_a_reader_that_was_cut_off_goes_on_without_loss_or_repetition(
     second.shows("e", "f", "g", "h")
     logs.ship(quiet, (9, "i"))
     second.shows("e", "f", "g", "h", "i")
+
+
+def test_readers_are_cut_off_at_once_when_the_control_plane_stops(
+    ecs: Any, logs: ContainersLogs, server: ApiServer
+) -> None:
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"))
+    follower = Follower(server, {"task": task_id(arn)})
+    follower.shows("one")
+    _ = server.call(server.stop_loops)
+    # Not ended in order: that would say that the log is over.
+    assert follower.cut_off.wait(10)
+    assert not follower.done.is_set()
 
 
 def test_a_container_whose_log_is_not_shipped_is_followed_on_its_host(

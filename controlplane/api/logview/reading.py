@@ -46,6 +46,7 @@ class Reading:
     async def run(self, put: Put) -> None:
         """Read until all is read; if following, until no more can come, or cancelled. Raises FeedBroken if nothing can
         be read, or the only log breaks off."""
+        put = _if_any(put)
         passed: set[str] = {task.id for task in self._subject.present()}
         tasks = [task for task in await self._subject.tasks(self._wanted) if not self._passed(task)]
         passed.update(task.id for task in tasks)
@@ -181,6 +182,16 @@ class Reading:
         fresh = [text for text in dict.fromkeys([*texts, *rests]) if text and text not in self._said]
         self._said.update(fresh)
         return [Note(text) for text in fresh]
+
+
+def _if_any(put: Put) -> Put:
+    """Keep back what is empty: the first that is put decides whether a failure is an answer of its own."""
+
+    async def some(items: Sequence[Item]) -> None:
+        if items:
+            await put(items)
+
+    return some
 
 
 def _before(place: Place) -> Place:
