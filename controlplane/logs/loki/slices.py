@@ -1,0 +1,88 @@
+"""Reading Loki in time's order, whole milliseconds at a time, so that what is read can be sorted and merged."""
+
+from collections.abc import AsyncGenerator
+from typing import Final, Literal, NamedTuple
+
+from controlplane.logs.loki.client import PAGE, LokiClient
+from controlplane.logs.loki.entries import NS_PER_MS, Found, joined
+
+__all__ = ["LokiReader", "Slice"]
+
+#: One query spans so much at most; Loki's own limit is thirty days.
+_SPAN_MS: Final = 7 * 86_400_000
+#: Pages are so large that a page's texts come to between these.
+_FIRST_PAGE: Final = 500
+_SMALL_BYTES: Final = 1024 * 1024
+_LARGE_BYTES: Final = 8 * 1024 * 1024
+
+
+class Slice(NamedTuple):
+    """All entries with `start` <= millisecond < `end`, in order."""
+
+    start: int
+    end: int
+    entries: list[Found]
+
+
+class LokiReader:
+    """Reads the streams of a selector."""
+
+    def __init__(self, client: LokiClient, selector: str) -> None:
+        self._client = client
+        self._selector = selector
+        self._page = _FIRST_PAGE
+
+    async def forward(self, start: int, end: int) -> AsyncGenerator[Slice]:
+        """Yield slices that follow one another from `start` to `end`. Raises LokiAway."""
+        while start < end:
+            until = min(end, start + _SPAN_MS)
+            entries, more = await self._query(start * NS_PER_MS, until * NS_PER_MS, "forward")
+            if more:
+                # The last millisecond may go on behind the page.
+                last = max(entry.ns for entry in entries) // NS_PER_MS
+                if last > start:
+                    until, entries = last, [entry for entry in entries if entry.ns < last * NS_PER_MS]
+                else:
+                    until, entries = start + 1, await self._millisecond(start)
+            yield Slice(start, until, joined(entries))
+            start = until
+
+    async def backward(self, start: int, end: int) -> AsyncGenerator[Slice]:
+        """Yield slices that precede one another from `end` to `start`, each in order. Raises LokiAway."""
+        while start < end:
+            begin = max(start, end - _SPAN_MS)
+            entries, more = await self._query(begin * NS_PER_MS, end * NS_PER_MS, "backward")
+            if more:
+                first = min(entry.ns for entry in entries) // NS_PER_MS
+                if first < end - 1:
+                    begin, entries = first + 1, [entry for entry in entries if entry.ns >= (first + 1) * NS_PER_MS]
+                else:
+                    begin, entries = first, await self._millisecond(first)
+            yield Slice(begin, end, joined(entries))
+            end = begin
+
+    async def _millisecond(self, at: int) -> list[Found]:
+        """Return all entries of one millisecond, however many."""
+        start, end = at * NS_PER_MS, (at + 1) * NS_PER_MS
+        found: list[Found] = []
+        more = True
+        while more and start < end:
+            entries, more = await self._query(start, end, "forward")
+            found += entries
+            if more:
+                # The last nanosecond may go on behind the page; it is read again, unless it is all of it.
+                start = max(max(entry.ns for entry in entries), start + 1)
+        return found
+
+    async def _query(
+        self, start_ns: int, end_ns: int, direction: Literal["forward", "backward"]
+    ) -> tuple[list[Found], bool]:
+        """Return a page, and whether there may be more."""
+        page = self._page
+        entries, count = await self._client.query(self._selector, start_ns, end_ns, limit=page, direction=direction)
+        size = sum(len(entry.text) for entry in entries)
+        if size < _SMALL_BYTES:
+            self._page = min(page * 2, PAGE)
+        elif size > _LARGE_BYTES:
+            self._page = max(page // 4, 10)
+        return entries, count >= page and bool(entries)
