@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.api.logview import store_feed
 from controlplane.logs.api import StoreUnavailable
 from homeport.cli.client import Client
 from homeport.cli.connection import Connection
@@ -357,6 +358,27 @@ def test_lines_that_come_with_an_earlier_time_are_not_lost(ecs: Any, logs: Conta
     follower.shows("before 2", "the clock was set")
     logs.ship(arn, (11, "and"), (101, "goes on"))
     follower.shows("before 2", "the clock was set", "and", "goes on")
+
+
+def test_a_log_store_that_goes_away_is_waited_for(
+    ecs: Any, logs: ContainersLogs, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = []
+
+    async def away(*_: Any, **__: Any) -> None:
+        failed.append(1)
+        raise StoreUnavailable("its disk is gone")
+
+    monkeypatch.setattr(store_feed, "_LOOK_S", 0.01)
+    arn = started(logs, ecs)
+    logs.ship(arn, (1, "one"))
+    follower = Follower(server, {"task": task_id(arn)})
+    follower.shows("one")
+    with monkeypatch.context() as outage:
+        outage.setattr(server.context.logs, "read", away)
+        logs.ship(arn, (2, "two"))
+        server.wait_until(lambda: len(failed) > 1)
+    follower.shows("one", "two")
 
 
 def test_following_a_service_goes_on_with_tasks_that_come(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from controlplane.api.logview.hosts import away, connected, stopped
 from controlplane.api.logview.model import FeedBroken, Line, Place, Sieve, Span, line_of
@@ -61,7 +61,7 @@ class StoreFeed:
     async def forwards(self, span: Span, *, page_bytes: int) -> AsyncGenerator[Sequence[Line]]:
         """See Feed."""
         after = span.after_key
-        while events := await self._read(span, after=after, limit=_PAGE, max_bytes=page_bytes):
+        while events := await self._page(span, after=after, limit=_PAGE, max_bytes=page_bytes):
             after = events[-1].key
             self._note(events)
             yield self._lines(events)
@@ -70,7 +70,7 @@ class StoreFeed:
         """See Feed."""
         before: EventKey | None = None
         limit = page if sieve == Sieve() else _PAGE
-        while events := await self._read(span, before=before, limit=limit, max_bytes=_PAGE_BYTES, newest=True):
+        while events := await self._page(span, before=before, limit=limit, max_bytes=_PAGE_BYTES, newest=True):
             before = events[0].key
             yield [(line.at, line.number) for line in reversed(sieve.sift(self._lines(events)))]
             limit = _PAGE
@@ -141,6 +141,13 @@ class StoreFeed:
         if latest.number > self._seen:
             self._seen, self._key = latest.number, latest.key
 
+    async def _page(self, span: Span, **which: Any) -> Sequence[StoredEvent]:
+        """Read as `_read`. Raises FeedBroken if the store is away."""
+        try:
+            return await self._read(span, **which)
+        except StoreUnavailable as error:
+            raise FeedBroken(f"the log store is away: {error}") from error
+
     async def _read(
         self,
         span: Span,
@@ -165,8 +172,6 @@ class StoreFeed:
             )
         except (GroupMissing, StreamMissing):
             return ()  # deleted, or expired meanwhile
-        except StoreUnavailable as error:
-            raise FeedBroken(f"the log store is away: {error}") from error
 
     def _lines(self, events: Sequence[StoredEvent]) -> list[Line]:
         return [line_of(event, self._task.id, self._container) for event in events]
