@@ -28,6 +28,8 @@ __all__ = ["SAMPLE_IMAGE", "job_definition", "next_steps", "show_sample", "web_d
 SAMPLE_IMAGE: Final = "homeport/sample:1"
 _WEB: Final = "sample-web"
 _JOB: Final = "sample-job"
+#: Where the service's output is kept: its definition names no log driver.
+_LOGS: Final = f"/homeport/default/{_WEB}"
 #: The first of these that is free becomes the sample's port, and stays it.
 _PORTS: Final = range(8080, 8180)
 _CONTAINER_PORT: Final = 8080
@@ -240,7 +242,7 @@ def next_steps(
         step(f"{homeport} ps{place}", "its task: what runs just now"),
         step(f"{homeport} nodes{place}", "where it can run: this machine"),
         step(f"{homeport} story {task_id}{place}", "what happened to the task, and why"),
-        step(f"{homeport} logs {task_id}{place}", "what it wrote"),
+        step(f"{homeport} logs {_WEB}{place}", "what the service's tasks write; -f goes on"),
         "",
         f"  With the AWS CLI:{no_aws}",
         "",
@@ -248,11 +250,13 @@ def next_steps(
         step(f"AWS_PROFILE=homeport {aws} ecs list-clusters", "the stock AWS CLI talks to this machine"),
         step(f"AWS_PROFILE=homeport {aws} ecs run-task --task-definition {_JOB}", "another container, for 10 seconds"),
         step(f"{homeport} ps -a{place}", "it stops by itself, with exit code 0"),
+        step(f"AWS_PROFILE=homeport {aws} logs filter-log-events --log-group-name {_LOGS}", "logs as in CloudWatch"),
         "",
         "  Break things:",
         "",
         step(f"docker kill {runtime_id}", "another task takes its place"),
-        step(f"{homeport} service {_WEB}{place}", "the service says so"),
+        step(f"{homeport} logs {_WEB} --since 1h{place}", "the dead one's last words are there, too"),
+        step(f"{homeport} events{place}", "what happened, as EventBridge would tell it"),
         step(f"kill -9 {agent_pid or 'AGENT_PID'}", "the agent: containers run on, it is started again"),
         step(f"kill -9 {control_plane_pid or 'PID'}", "the control plane: nothing is forgotten"),
         "",

@@ -106,7 +106,7 @@ def test_the_next_steps_name_what_runs() -> None:
 def test_another_data_directory_is_in_every_command_that_needs_it() -> None:
     text = steps(data_dir="my dir", homeport=".venv/bin/homeport")
     assert "    .venv/bin/homeport ps --data-dir 'my dir' " in text
-    assert text.count("--data-dir 'my dir'") == 10
+    assert text.count("--data-dir 'my dir'") == 11
 
 
 def test_the_sample_leaves_coming_back_to_its_service_and_its_job_takes_no_port() -> None:
