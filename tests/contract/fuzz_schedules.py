@@ -23,6 +23,19 @@ def right_schedule_requests(server: ApiServer) -> dict[str, dict[str, Any]]:
     rule = {"Name": "rule", "ScheduleExpression": "rate(1 hour)"}
     events.put_rule(**rule)
     targets = [{"Id": "one", **ecs_target()}]
+    key = {"ApiKeyAuthParameters": {"ApiKeyName": "x-key", "ApiKeyValue": "hush"}}
+    connection = {"Name": "connection", "AuthorizationType": "API_KEY", "AuthParameters": key}
+    connection_arn = events.create_connection(**connection)["ConnectionArn"]
+    endpoint = {"InvocationEndpoint": "https://hooks.example.com/*", "HttpMethod": "POST"}
+    destination = {"Name": "destination", "ConnectionArn": connection_arn, **endpoint}
+    arn = events.create_api_destination(**destination)["ApiDestinationArn"]
+    http = {"PathParameterValues": ["$.detail.group"], "HeaderParameters": {"x-a": "1"}}
+    transformer = {"InputPathsMap": {"a": "$.detail"}, "InputTemplate": '{"a": <a>}'}
+    targets.append({"Id": "two", "Arn": arn, "HttpParameters": http, "InputTransformer": transformer})
+    pattern = '{"source": ["aws.ecs"], "detail": {"lastStatus": [{"prefix": "RUN"}]}}'
+    event = (
+        '{"id": "1", "account": "1", "source": "aws.ecs", "time": "", "region": "", "resources": [], "detail-type": ""}'
+    )
     tags = [{"Key": "a", "Value": "b"}]
     return {
         "scheduler.CreateSchedule": schedule(Name="other"),
@@ -35,7 +48,16 @@ def right_schedule_requests(server: ApiServer) -> dict[str, dict[str, Any]]:
         "scheduler.TagResource": {"ResourceArn": _GROUP, "Tags": tags},
         "scheduler.UntagResource": {"ResourceArn": _GROUP, "TagKeys": ["a"]},
         "scheduler.ListTagsForResource": {"ResourceArn": _GROUP},
-        "events.PutRule": rule,
+        "events.CreateConnection": {**connection, "Name": "other"},
+        "events.UpdateConnection": {"Name": "connection", "AuthParameters": key},
+        "events.DescribeConnection": {"Name": "connection"},
+        "events.DeleteConnection": {"Name": "other"},
+        "events.CreateApiDestination": {**destination, "Name": "other"},
+        "events.UpdateApiDestination": {"Name": "destination", **endpoint},
+        "events.DescribeApiDestination": {"Name": "destination"},
+        "events.DeleteApiDestination": {"Name": "other"},
+        "events.TestEventPattern": {"EventPattern": pattern, "Event": event},
+        "events.PutRule": {**rule, "EventPattern": pattern},
         "events.DescribeRule": {"Name": "rule"},
         "events.EnableRule": {"Name": "rule"},
         "events.DisableRule": {"Name": "rule"},
