@@ -9,7 +9,7 @@ import heapq
 import itertools
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -147,12 +147,9 @@ def merged(
 
     Chunks may be empty: between two of them no more than a few blocks are read.
     """
-    held = _Held()
-    let_go: list[tuple[int, int, Piece]] = []
-    turn = itertools.count()
-    source = _by_turn(pieces, let_go)
+    held, later = _Held(), _Later()
     loaded = 0
-    for piece in source:
+    for piece in _by_turn(pieces, later):
         if loaded > len(held.runs) // 8:
             yield held.take(piece.first_at)
             loaded = 0
@@ -160,20 +157,43 @@ def merged(
         loaded += 1
         if held.size > held_bytes:
             yield held.take(piece.first_at)
-            for later in held.let_go() if held.size > held_bytes else ():
-                heapq.heappush(let_go, (later.first_at, next(turn), later))
+            if held.size > held_bytes:
+                later.add(held.let_go())
     yield held.take(None)
 
 
-def _by_turn(pieces: Iterator[Piece], let_go: list[tuple[int, int, Piece]]) -> Iterator[Piece]:
+def _by_turn(pieces: Iterator[Piece], later: "_Later") -> Iterator[Piece]:
     """Yield pieces and, in between, those that were let go meanwhile, by when they begin."""
-    following = next(pieces, None)
-    while following is not None or let_go:
-        if let_go and (following is None or let_go[0][0] <= following.first_at):
-            yield heapq.heappop(let_go)[2]
-        elif following is not None:
-            piece, following = following, next(pieces, None)
-            yield piece
+    for piece in pieces:
+        while (again := later.take(piece.first_at)) is not None:
+            yield again
+        yield piece
+    while (again := later.take(None)) is not None:
+        yield again
+
+
+class _Later:
+    """Pieces to be loaded again, from some time on. One that is let go twice is loaded once, from the earlier time."""
+
+    def __init__(self) -> None:
+        self._turn = itertools.count()
+        self._heap: list[tuple[int, int, Piece]] = []
+        self._latest: dict[tuple[str, int], Piece] = {}
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
+            self._latest[piece.stream, piece.first_number] = piece
+            heapq.heappush(self._heap, (piece.first_at, next(self._turn), piece))
+
+    def take(self, until: int | None) -> Piece | None:
+        """Return the first one, if it begins at `until` or before."""
+        while self._heap and (until is None or self._heap[0][0] <= until):
+            piece = heapq.heappop(self._heap)[2]
+            name = (piece.stream, piece.first_number)
+            if self._latest.get(name) is piece:
+                del self._latest[name]
+                return piece
+        return None
 
 
 class _Held:
