@@ -46,8 +46,7 @@ def _allow_new_kinds(_: sqlite3.Connection) -> None:
 
 def _add_events(connection: sqlite3.Connection) -> None:
     connection.execute(
-        "CREATE TABLE events (n INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, record BLOB NOT NULL,"
-        " facts BLOB NOT NULL)"
+        "CREATE TABLE events (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL)"
     )
     connection.execute("INSERT INTO meta VALUES ('event', 0)")
 

@@ -7,7 +7,6 @@ retention time, and never more than MAX_EVENTS of them.
 """
 
 import sqlite3
-from itertools import takewhile
 from typing import Final
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "KEPT_LINES",
     "MAX_EVENTS",
     "PERIOD_S",
-    "prune_events",
     "prune_history",
     "prune_stories",
 ]
@@ -26,8 +24,8 @@ DEFAULT_RETENTION_S: Final = 30 * 86400.0
 PERIOD_S: Final = 3600.0
 #: This many lines from the beginning of a live task's story outlive the retention time.
 KEPT_LINES: Final = 100
-#: So many of the last events are kept. Each is about 2 KB, so this bounds them to some 400 MB.
-MAX_EVENTS: Final = 200_000
+#: So many of the last events are kept. Written one by one they take about 700 bytes each, many at once 100.
+MAX_EVENTS: Final = 500_000
 #: Rows looked at in one step: a few milliseconds of the writer's time, so that commits hardly wait.
 _STEP_ROWS: Final = 1000
 
@@ -48,8 +46,6 @@ _STORIES: Final = f"""
     )
 """
 
-_OLDEST: Final = f"SELECT n, at FROM events ORDER BY n LIMIT {_STEP_ROWS}"
-
 
 def prune_history(connection: sqlite3.Connection, before: float) -> int:
     """Delete some archived tasks older than the epoch second `before`; return how many, 0 when none is left."""
@@ -67,13 +63,3 @@ def prune_stories(connection: sqlite3.Connection, before: float, after: int) -> 
         return 0, None
     removed = connection.execute(_STORIES, {"after": after, "last": last, "before": before}).rowcount
     return removed, last
-
-
-def prune_events(connection: sqlite3.Connection, before: float, through: int) -> int:
-    """Delete some of the oldest events: those older than `before`, and those up to number `through`.
-
-    Return how many, 0 when none is left. Only ever from the beginning, so that what is kept has no holes.
-    """
-    oldest = connection.execute(_OLDEST).fetchall()
-    gone = list(takewhile(lambda row: row[0] <= through or row[1] < before, oldest))
-    return connection.execute("DELETE FROM events WHERE n <= ?", (gone[-1][0],)).rowcount if gone else 0

@@ -19,8 +19,9 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -28,13 +29,13 @@ from controlplane.events.notes import StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from controlplane.store.api import Commit
 from controlplane.store.documents import decode_record, decode_story_line, decode_task, encode
+from controlplane.store.eventlog import Unnumbered, event_before, prune_events, read_events, write_events
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
 from controlplane.store.retention import (
     DEFAULT_RETENTION_S,
     MAX_EVENTS,
     PERIOD_S,
-    prune_events,
     prune_history,
     prune_stories,
 )
@@ -87,8 +88,8 @@ class _Batch:
         self.objects: dict[tuple[str, str], tuple[int, bytes | None]] = {}
         self.stories: list[tuple[TaskId, float, bytes]] = []
         self.archive: list[tuple[TaskId, float, bytes]] = []
-        #: (when, kind, record, facts); their numbers are given when they are written.
-        self.events: list[tuple[float, str, bytes, bytes]] = []
+        #: Their numbers are given when they are written.
+        self.events: list[Unnumbered] = []
         self.settled = asyncio.Event()
 
     def write(self, connection: sqlite3.Connection, last_event: int) -> None:
@@ -113,8 +114,7 @@ class _Batch:
         connection.executemany("INSERT INTO story (task_id, at, body) VALUES (?, ?, ?)", self.stories)
         connection.executemany("INSERT OR REPLACE INTO history (task_id, at, body) VALUES (?, ?, ?)", self.archive)
         if self.events:
-            numbered = ((number, *event) for number, event in enumerate(self.events, last_event + 1))
-            connection.executemany("INSERT INTO events (n, at, kind, record, facts) VALUES (?, ?, ?, ?, ?)", numbered)
+            write_events(connection, self.events, last_event)
             connection.execute("UPDATE meta SET value = ? WHERE name = 'event'", (last_event + len(self.events),))
         connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self.revision,))
         connection.execute("COMMIT")
@@ -288,13 +288,13 @@ class SqliteJournal:
 
     async def events(self, after: int, *, limit: int) -> Sequence[StoredEvent]:
         """See Journal."""
-        statement = "SELECT n, at, kind, record, facts FROM events WHERE n > ? AND n <= ? ORDER BY n LIMIT ?"
-        rows = await self._in(self._reader, self._query, statement, (after, self.last_event, limit))
-        return [StoredEvent(*row) for row in rows]
+        return await self._in(
+            self._reader, self._read, partial(read_events, after=after, last=self.last_event, limit=limit)
+        )
 
     async def event_before(self, at: float) -> int:
         """See Journal."""
-        return await self._in(self._reader, self._event_before, at, self.last_event)
+        return await self._in(self._reader, self._read, partial(event_before, at=at, last=self.last_event))
 
     async def wait_event(self, after: int) -> None:
         """See Journal. On cancel nothing is left."""
@@ -433,22 +433,15 @@ class SqliteJournal:
 
     # ------------------------------------------------------------ in the reader thread
 
-    def _event_before(self, at: float, last: int) -> int:
-        """Search for it by halves: the times rise with the numbers, but for what a clock that was set back did."""
-        ((first,),) = self._query("SELECT min(n) FROM events WHERE n <= ?", (last,))
-        low, high = (last if first is None else first - 1), last
-        while low < high:
-            middle = (low + high) // 2 + 1
-            ((found,),) = self._query("SELECT at FROM events WHERE n >= ? ORDER BY n LIMIT 1", (middle,))
-            low, high = (middle, high) if found < at else (low, middle - 1)
-        return low
+    def _query(self, statement: str, arguments: tuple[str | int, ...]) -> list[tuple[bytes]]:
+        return self._read(lambda connection: connection.execute(statement, arguments).fetchall())
 
-    def _query(self, statement: str, arguments: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._read_connection is None:
                 self._read_connection = connect(self.path)
                 self._read_connection.execute("PRAGMA query_only = ON")
-            return self._read_connection.execute(statement, arguments).fetchall()
+            return read(self._read_connection)
         except sqlite3.Error as error:
             raise JournalError(f"can't read {self.path}: {error}") from error
 

@@ -106,11 +106,12 @@ async def test_too_many_events_are_forgotten_from_the_beginning(tmp_path: Path) 
             async with asyncio.timeout(DEADLINE_S):
                 while await feed.oldest() == 1:
                     pass
-                assert [number for number, _ in await read_all(feed)] == list(range(151, 251))
+                assert [number for number, _ in await read_all(feed)] == list(range(101, 251))  # whole blocks
                 # Not only every hour: as soon as there are too many again.
                 run_task(state, *(f"{number:03}" for number in range(251, 301)))
                 while await feed.oldest() != 201:
                     pass
+                assert [event.number for event in await journal.events(198, limit=3)] == [201, 202, 203]
             pruning.cancel()
         assert (await feed.read(0, limit=1))[0].number == 201
 
@@ -135,6 +136,33 @@ async def test_old_events_are_forgotten_and_numbers_are_never_given_twice(tmp_pa
         assert [event.number for event in await journal.events(0, limit=10)] == [4]
 
 
+async def test_a_page_is_read_across_blocks_from_any_place_on(tmp_path: Path) -> None:
+    async with running(tmp_path / "state.db") as (journal, state):
+        for size in (1, 250, 3, 100, 99, 2):
+            run_task(state, *(f"{size}-{number}" for number in range(size)))
+            await state.durable()
+        for after in (0, 1, 99, 100, 101, 102, 250, 251, 252, 353, 354, 453, 454, 455, 500):
+            for limit in (1, 100, 101, 1000):
+                found = [event.number for event in await journal.events(after, limit=limit)]
+                assert found == list(range(after + 1, 456))[:limit]
+
+
+@pytest.mark.parametrize("together", [1, 3, 150])
+async def test_the_place_of_a_time_is_found_whatever_was_written_together(tmp_path: Path, together: int) -> None:
+    clock = ManualClock(0.0)
+    async with running(tmp_path / "state.db", clock=clock) as (journal, state):
+        for number in range(1, 302):
+            clock.time = 10.0 * number
+            run_task(state, str(number))
+            if number % together == 0:
+                await state.durable()
+        await state.durable()
+        for number in (1, 2, 99, 100, 101, 150, 151, 299, 300, 301):
+            assert await journal.event_before(10.0 * number) == number - 1
+            assert await journal.event_before(10.0 * number + 5.0) == number
+        assert await journal.event_before(-1.0) == 0
+
+
 @pytest.mark.parametrize("kept_from", [1, 5])
 async def test_the_place_of_a_time_is_found(tmp_path: Path, kept_from: int) -> None:
     clock = ManualClock(0.0)
@@ -142,7 +170,7 @@ async def test_the_place_of_a_time_is_found(tmp_path: Path, kept_from: int) -> N
         for number in range(1, 21):
             clock.time = 10.0 * number
             run_task(state, str(number))
-        await state.durable()
+            await state.durable()
         await journal.prune(before=10.0 * kept_from)
         feed = JournalFeed(journal, ARNS)
         assert await feed.oldest() == kept_from
