@@ -1,6 +1,7 @@
 """The log route over a real socket, with a log that a test writes chunk by chunk."""
 
 import asyncio
+import http.client
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from homeport.cli.connection import Connection
 from homeport.cli.errors import CannotConnect, CliError
 from homeport.ids import TaskId
 from homeport.protocol import LogChunk
+from tests.contract.server import sign
 from tests.fakes.fleet import a_context, a_task, eventually
 
 TASK = "0123456789abcdef0123456789abcdef"
@@ -54,6 +56,18 @@ class Served:
 
     async def read(self, **query: str) -> list[dict[str, Any]]:
         return await asyncio.to_thread(lambda: list(self.client.lines(PATH, query)))
+
+    def post(self, query: str, body: bytes) -> tuple[int, str]:
+        """Post a signed body; return the answer's status and text."""
+        url = f"{self.client.connection.endpoint_url}{PATH}?{query}"
+        headers = sign(url, None, body, service="homeport", region="r", key="K", secret="S")
+        connection = http.client.HTTPConnection(url.split("/")[2], timeout=10)
+        try:
+            connection.request("POST", url.partition("/homeport")[1] + url.partition("/homeport")[2], body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
 
 
 @asynccontextmanager
@@ -165,3 +179,29 @@ async def test_it_wants_a_signature_by_a_known_key() -> None:
         with pytest.raises(CannotConnect, match="refuses the access key"):
             await served.read(task=TASK)
         assert served.log.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"began": 1}\x00',
+        b'{"began": 1, "marks": [["t", "c", 1e300, 1]]}',
+        b'{"began": 1, "marks": [["t", "c", 1, -1]]}',
+        b'{"began": 1, "marks": [["t", "c", 1, 9007199254740993]]}',
+    ],
+)
+async def test_a_body_that_says_not_where_to_go_on_is_refused(body: bytes) -> None:
+    async with serving() as served:
+        status, text = await asyncio.to_thread(served.post, f"task={TASK}", body)
+        assert (status, "The body doesn't say where to go on" in text) == (400, True)
+
+
+async def test_a_pattern_may_be_anything() -> None:
+    async with serving() as served:
+        for grep in ("%FF", "%ED%B3%BF", "%00", "(%3Fi)", "a{1000}{1000}", "x" * 1025, "%F0%9F%90%8B"):
+            served.log.put(end=True)
+            status, _ = await asyncio.to_thread(served.post, f"task={TASK}&grep={grep}", b"")
+            assert status in (200, 400), grep

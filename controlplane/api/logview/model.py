@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,6 +13,8 @@ __all__ = ["Feed", "FeedBroken", "Line", "Mark", "Note", "Place", "Sieve", "Span
 
 #: Where a line is in its container's log: (time, number), with number 0 for lines that aren't in the store.
 Place = tuple[float, int]
+#: Seconds beyond which a time is no time.
+_FAR: Final = 1e11
 _STREAMS: Final = {LogKind.STDOUT: "stdout", LogKind.STDERR: "stderr", LogKind.GAP: "gap"}
 
 
@@ -43,8 +45,8 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     task: str
     container: str
-    at: float
-    number: int
+    at: Annotated[float, msgspec.Meta(ge=-_FAR, le=_FAR)]
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -17,6 +17,8 @@ from homeport.status import TaskStatus
 
 __all__ = ["parse"]
 
+#: Seconds beyond which a time is no time.
+_FAR: Final = 1e11
 #: Characters of a pattern, and the memory RE2 may take for it.
 _MAX_PATTERN: Final = 1024
 _PATTERN_BYTES: Final = 8 * 1024 * 1024
@@ -76,7 +78,7 @@ def _seconds(query: Mapping[str, str], name: str) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds) or abs(seconds) > 1e12:
+    if not math.isfinite(seconds) or abs(seconds) > _FAR:
         raise InvalidParameterException(f"{name} must be a time in epoch seconds, but was '{text:.100}'.")
     return seconds
 
