@@ -73,6 +73,7 @@ class StateCollector:
         yield GaugeMetricFamily(
             "homeport_state_revision", "Revision of the state; each commit raises it by one.", state.revision
         )
+        yield CounterMetricFamily("homeport_events", "Events that have become durable, ever.", state.journal.last_event)
         yield CounterMetricFamily(
             "homeport_state_watch_overflows", "Watchers of the state cut off for lagging.", state.watch_overflows
         )
