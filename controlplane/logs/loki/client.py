@@ -1,5 +1,6 @@
 """Loki's HTTP API, as far as the store needs it."""
 
+import base64
 import ssl
 from typing import Any, Final, Literal
 
@@ -66,8 +67,10 @@ class LokiClient:
             return
         address = self.address
         headers = {"X-Scope-OrgID": address.tenant} if address.tenant else {}
+        if address.user:
+            packed = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {packed}"
         self._session = aiohttp.ClientSession(
-            auth=aiohttp.BasicAuth(address.user, address.password) if address.user else None,
             headers=headers,
             connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=address.ca) if address.ca else True),
         )

@@ -3,10 +3,14 @@
 from collections.abc import AsyncGenerator
 from typing import Final, Literal, NamedTuple
 
+import structlog
+
 from controlplane.logs.loki.client import PAGE, LokiClient
 from controlplane.logs.loki.entries import NS_PER_MS, Found, joined
 
 __all__ = ["LokiReader", "Slice"]
+
+_log: Final = structlog.get_logger(__name__)
 
 #: One query spans so much at most; Loki's own limit is thirty days.
 _SPAN_MS: Final = 7 * 86_400_000
@@ -68,11 +72,21 @@ class LokiReader:
         more = True
         while more and start < end:
             entries, more = await self._query(start, end, "forward")
+            last = max((entry.ns for entry in entries), default=start)
+            if more and last == start:
+                entries = await self._nanosecond(start)
+                last = start + 1
             found += entries
-            if more:
-                # The last nanosecond may go on behind the page; it is read again, unless it is all of it.
-                start = max(max(entry.ns for entry in entries), start + 1)
+            # The last nanosecond may go on behind the page: it is read again.
+            start = last
         return found
+
+    async def _nanosecond(self, ns: int) -> list[Found]:
+        """Return the entries of one nanosecond: one of each stream whose number ends alike."""
+        entries, count = await self._client.query(self._selector, ns, ns + 1, limit=PAGE, direction="forward")
+        if count >= PAGE:
+            _log.warning("loki_lines_left_out", at_ns=ns, hint=f"more than {PAGE} streams have a line at this time")
+        return entries
 
     async def _query(
         self, start_ns: int, end_ns: int, direction: Literal["forward", "backward"]
