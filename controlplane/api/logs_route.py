@@ -28,6 +28,7 @@ from controlplane.api.logview.host_feed import ReadLogs
 from controlplane.api.logview.model import FeedBroken
 from controlplane.api.logview.reading import Item, Reading
 from controlplane.api.logview.request import parse
+from controlplane.api.readers import Readers
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context
 
@@ -65,8 +66,7 @@ class LogStreams:
         self._front_door = front_door
         self._read_logs = read_logs
         self._keep_alive_s = keep_alive_s
-        self._readers: set[asyncio.Task[object]] = set()
-        self._end = asyncio.Event()
+        self._readers = Readers(_MAX_READERS)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes."""
@@ -74,12 +74,7 @@ class LogStreams:
 
     async def run(self) -> None:
         """Wait until cancelled, then cut all readers off: those that can, come back to the next control plane."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self._end.set()
-            for reader in self._readers:
-                reader.cancel()
+        await self._readers.run()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -89,27 +84,14 @@ class LogStreams:
                 raise ApiError(
                     "Credential should be scoped to correct service: 'homeport'.", code="InvalidSignatureException"
                 )
-            if len(self._readers) >= _MAX_READERS or self._end.is_set():
-                raise ApiError(f"There are {len(self._readers)} readers already.", code="TooManyReaders", status=503)
+            self._readers.check()
             subject, wanted = await parse(self._context, request.query, body)
         except ApiError as error:
             return self._front_door.error_response(error)
         # What was read may come from what isn't durable yet: that a task is there at all.
         await self._context.state.durable()
-        reader = asyncio.current_task()
-        assert reader is not None, "a handler runs in a task"
-        self._readers.add(reader)
-        try:
-            return await self._stream(request, Reading(self._context, self._read_logs, subject, wanted))
-        except asyncio.CancelledError:
-            if not self._end.is_set() or request.transport is None:
-                raise
-            # It was `run`. The log isn't over, so its stream mustn't end in order.
-            reader.uncancel()
-            request.transport.abort()
-            return web.Response(status=503)
-        finally:
-            self._readers.discard(reader)
+        reading = Reading(self._context, self._read_logs, subject, wanted)
+        return await self._readers.serve(request, self._stream(request, reading))
 
     async def _stream(self, request: web.Request, reading: Reading) -> web.StreamResponse:
         queue: asyncio.Queue[_Batch] = asyncio.Queue(1)

@@ -33,7 +33,9 @@ class Readers:
             raise ApiError("The control plane is stopping.", code="ServiceUnavailableException", status=503)
         if len(self._tasks) >= self._most:
             raise ApiError(
-                f"There are {self._most} readers already, which is the limit.", code="LimitExceededException"
+                f"There are {self._most} readers already, which is the limit.",
+                code="LimitExceededException",
+                status=503,
             )
 
     async def serve(self, request: web.Request, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
