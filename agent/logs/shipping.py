@@ -97,6 +97,8 @@ async def ship_note(note: Unshipped, link: LogLink, rng: random.Random) -> None:
         channel = link.channel()
         try:
             opened = await channel.open(note.task_id, note.container, note.runtime_id)
+            if opened.position == str(event.mark):
+                return  # it was told, and the note outlived that
             for frame in frames(channel.number, opened.next, [event], position=opened.position, end=True):
                 await channel.send(frame)
             await channel.drained()
@@ -179,9 +181,13 @@ class _Shipping:
         return self._maker.due is not None and self._maker.due <= self._clock.monotonic()
 
     async def _wait(self, reader: OutputReader) -> None:
-        """Wait until there is something to do: at once for a lone line, at a pace while there are more."""
+        """Wait until there is something to do: at once for a lone line, at a pace while there are more.
+
+        Raises ChannelRefused: what was sent before may be what the control plane doesn't take.
+        """
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            self._channel.check()
             waiting = reader.waiting()
             self._note_backlog(waiting)
             if self._stream.stopped or self._is_due() or self._untold():

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from agent.engine.api import Engine
@@ -67,9 +68,19 @@ async def a_container(engine: FakeEngine, task_id: str = "t1", name: str = "web"
 class Shipyard:
     """Makes shippers, one after the other, on one directory: leaving `running` is a kill."""
 
-    def __init__(self, engine: Engine, intake: LogIntake, path: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        intake: LogIntake | None,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        """Ships to `intake`, or as whoever `identity` is to its control plane."""
         self.engine = engine
         self.intake = intake
+        self.identity = identity
         self.path = path
         self.clock = clock or SystemClock()
         self.registry = CollectorRegistry()
@@ -77,10 +88,10 @@ class Shipyard:
     @contextlib.asynccontextmanager
     async def running(self, *states: TaskState) -> AsyncIterator[LogShipper]:
         """Run a new shipper that knows these tasks."""
-        identity = Identity.new()
-        identity = Identity(
-            private_key=identity.private_key, instance_id=InstanceId("i" * 32), servers=(self.intake.url,)
-        )
+        identity = self.identity
+        if identity is None:
+            assert self.intake is not None
+            identity = replace(Identity.new(), instance_id=InstanceId("i" * 32), servers=(self.intake.url,))
         notes = UnshippedNotes(self.path / "unshipped.json")
         notes.load()
         self.registry = CollectorRegistry()
