@@ -1,19 +1,23 @@
 """What containers of contract tests wrote: put into the log store as if their agents had shipped it."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from controlplane.api.logview.opening import stream_name
 from controlplane.logs.api import GroupExists, LogEvent, LogGroup, Shipment, StreamExists
 from homeport.protocol import LogKind
-from tests.contract.fleet import Fleet
+from tests.contract.fleet import WEB, Fleet, register_web, run
 
-__all__ = ["ContainersLogs"]
+__all__ = ["BEGAN", "SIDE", "ContainersLogs", "started", "task_id"]
 
 #: When the first line was written; a line's number is its second.
-BEGAN = 1_790_000_000
+BEGAN: Final = 1_790_000_000
+
+
+#: A second container.
+SIDE: Final = {**WEB, "name": "side", "essential": False}
 
 
 class ContainersLogs:
@@ -23,6 +27,14 @@ class ContainersLogs:
         self.fleet = fleet
         self.server = fleet.server
         self._shipped: dict[tuple[str, str], int] = {}
+
+    @classmethod
+    def on_a_host(cls, fleet: Fleet, ecs: Any) -> "ContainersLogs":
+        """A host, and the definitions `web` of one container and `two` of two."""
+        fleet.add_host("anna", memory=65536, cpu=65536)
+        register_web(ecs)
+        register_web(ecs, "two", [WEB, SIDE])
+        return cls(fleet)
 
     def ship(
         self,
@@ -73,3 +85,16 @@ class ContainersLogs:
     def _record(self, task_arn: str) -> Any:
         """The record of a task, on the server's loop."""
         return self.fleet.context.state.tasks.get(task_arn.rsplit("/", 1)[-1])
+
+
+def started(logs: ContainersLogs, ecs: Any, family: str = "web", service: Any = None) -> str:
+    """Run a task; return its ARN once it runs."""
+    arn: str = run(ecs, taskDefinition=family)["taskArn"]
+    logs.fleet.running(arn)
+    if service is not None:
+        logs.into_service(arn, service)
+    return arn
+
+
+def task_id(arn: str) -> str:
+    return arn.rsplit("/", 1)[-1]

@@ -63,8 +63,8 @@ class Reading:
         if self._wanted.follow:
             following = Following(self._context, self._subject, self._opened, self._wanted, self._said)
             await following.run(self._names, passed, put)
-        elif len(feeds) == 1 and self._problems:
-            raise next(iter(self._problems.values()))
+        elif problem := self._only_problem():
+            raise problem
 
     # ------------------------------------------------------------ opening
 
@@ -170,13 +170,18 @@ class Reading:
     def _broke(self, feed: Feed, error: FeedBroken) -> None:
         self._problems[self._names[feed]] = error
 
+    def _only_problem(self) -> FeedBroken | None:
+        """Return why the log broke that is the only one."""
+        names = list(self._names.values())
+        return self._problems.get(names[0]) if len(names) == 1 else None
+
     def _notes(self, feeds: Sequence[Feed]) -> list[Note]:
         """Say what can't be read, and what is still to come. The only log's problem is raised instead."""
-        several = len(feeds) > 1 or len(self._problems) > 1
+        only = self._only_problem()
         texts = [
             f"{container}/{task[:8]}: {error}"
             for (task, container), error in self._problems.items()
-            if several and not error.harmless
+            if error is not only and not error.harmless
         ]
         rests = [feed.rest() for feed in feeds]
         fresh = [text for text in dict.fromkeys([*texts, *rests]) if text and text not in self._said]
