@@ -36,8 +36,8 @@ from controlplane.fleet.log_intake import LogIntake
 from controlplane.health import health_routes
 from controlplane.installation import first_access_key, resolve_identity
 from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
+from controlplane.logs.choice import open_log_store
 from controlplane.logs.insights.queries import run_queries
-from controlplane.logs.store import SegmentLogStore
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.pki import Authority
 from controlplane.schedules import loop as schedules
@@ -80,7 +80,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         SqliteJournal.open(
             paths.database, clock=clock, retention_s=config.history_days * 86400, on_commit=metrics.observe_commit
         ) as journal,
-        SegmentLogStore.open(paths.logs, clock, limit_bytes=config.logs_limit_bytes) as logs,
+        open_log_store(paths.logs, clock, url=config.logs_url, limit_bytes=config.logs_limit_bytes) as logs,
         asyncio.TaskGroup() as storage,
     ):
         state = await load_state(journal)

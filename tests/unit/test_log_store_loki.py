@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane.logs.api import LogEvent, LogStore, Shipment, StoredEvent, StoreUnavailable
+from controlplane.logs.choice import open_log_store
 from controlplane.logs.loki import pushing, slices
 from controlplane.logs.loki.address import LokiAddress, parse_address
 from controlplane.logs.loki.store import LokiLogStore
@@ -364,6 +365,19 @@ async def test_a_catalog_sees_nothing_of_another(store: LokiLogStore, loki: Fake
 
 
 # ---------------------------------------------------------------- the address
+
+
+async def test_the_url_chooses_the_store(tmp_path: Path, loki: FakeLoki, clock: ManualClock) -> None:
+    limit = {"limit_bytes": 1 << 30}
+    async with open_log_store(tmp_path, clock, url=None, **limit) as here:
+        await make(here, "here", "s")
+    async with open_log_store(tmp_path, clock, url=loki.url, **limit) as there:
+        assert there.groups() == []
+        await make(there, "there", "s")
+    async with open_log_store(tmp_path, clock, url=None, **limit) as here:
+        assert [group.name for group in here.groups()] == ["here"]
+    with pytest.raises(ConfigurationError, match="the URL of the logs begins with 'https'"):
+        open_log_store(tmp_path, clock, url="https://loki", **limit)
 
 
 async def test_it_says_who_it_is(tmp_path: Path, loki: FakeLoki, clock: ManualClock) -> None:
