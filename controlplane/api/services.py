@@ -37,6 +37,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.events.connections",
     "controlplane.api.events.destinations",
     "controlplane.api.events.patterns",
+    "controlplane.api.events.put_events",
     "controlplane.api.events.rules",
     "controlplane.api.events.tags",
     "controlplane.api.events.targets",

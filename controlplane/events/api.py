@@ -14,6 +14,8 @@ class NumberedEvent(NamedTuple):
 
     number: int
     document: dict[str, Any]
+    #: When it came into the stream, in epoch seconds. Its own `time` may be another if it is from outside.
+    at: float
 
 
 class EventFeed(Protocol):

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from controlplane.context import Context
 from controlplane.events.api import EventFeed, NumberedEvent
-from controlplane.events.dispatch import Post, deliver, start_tasks, time_of
+from controlplane.events.dispatch import Post, deliver, start_tasks
 from controlplane.events.retrying import Backoff, Outcome, Verdict, retry_policy
 from controlplane.events.targets import (
     TargetKind,
@@ -154,7 +155,7 @@ class Courier:
             record = self._record()
             assert record is not None
             now = self._context.clock.now()
-            age = now - time_of(event.document, now)
+            age = now - event.at
             policy = retry_policy(target)
             if age > policy.max_age_s:
                 self._give_up(event, f"{record.problem or 'its turn did not come'}; given up after {age:.0f} seconds")
@@ -184,8 +185,8 @@ class Courier:
 
     def _input(self, parcel: _Parcel) -> str:
         arn = self._context.arns.rule(self._rule)
-        time = str(parcel.event.document.get("time", ""))
-        return input_of(parcel.target, parcel.event.document, rule_arn=arn, ingested_at=time)
+        ingested_at = datetime.fromtimestamp(parcel.event.at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return input_of(parcel.target, parcel.event.document, rule_arn=arn, ingested_at=ingested_at)
 
     async def _keep_pace(self, target: Mapping[str, Any]) -> None:
         """Wait until the destination's rate allows the next request."""
@@ -222,7 +223,7 @@ class Courier:
         delay = max(self._backoff.delay(attempts, self._source), outcome.retry_after_s or 0.0)
         gone = outcome.problem if outcome.verdict is Verdict.GONE else ""
         self._put(
-            event_at=time_of(event.document, now),
+            event_at=event.at,
             attempts=attempts,
             retry_at=now + delay,
             problem=outcome.problem,

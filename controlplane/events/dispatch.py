@@ -37,7 +37,7 @@ def start_tasks(context: Context, rule: RuleRecord, target: Mapping[str, Any], e
     given = any(target.get(name) for name in ("InputPath", "InputTransformer"))
     occasion = Occasion(
         target_id=target["Id"],
-        at=time_of(document, now),
+        at=event.at,
         id=str(document.get("id", "")),
         # The event itself is no use to ECS; its Input is the target's own.
         input=text if given else "",

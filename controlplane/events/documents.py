@@ -212,7 +212,8 @@ def _service_arn(arns: ArnFactory, facts: ServiceFacts) -> str:
 def _custom(arns: ArnFactory, event: StoredEvent) -> Document:
     facts = _custom_facts.decode(event.facts)
     resources = list(facts.resources)
-    return _envelope(arns, event, facts.detail_type, resources, facts.detail, source=facts.source, at=facts.time)
+    envelope = _envelope(arns, event, facts.detail_type, resources, facts.detail, source=facts.source, at=facts.time)
+    return {**envelope, "id": facts.id} if facts.id else envelope
 
 
 _RENDERERS: Final[dict[str, Callable[[ArnFactory, StoredEvent], Document]]] = {

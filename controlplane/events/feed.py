@@ -40,7 +40,7 @@ class JournalFeed:
             start = after + 1 - self._tail[0].number
             return list(islice(self._tail, start, start + limit))
         stored = await self._journal.events(after, limit=limit)
-        found = [NumberedEvent(event.number, render(self._arns, event)) for event in stored]
+        found = [NumberedEvent(event.number, render(self._arns, event), event.at) for event in stored]
         self._remember(found)
         return found
 

@@ -106,6 +106,8 @@ class CustomFacts(Facts, frozen=True):
     resources: tuple[str, ...] = ()
     #: Epoch seconds; None: when it was put.
     time: float | None = None
+    #: UUID; "": one is made when it is kept.
+    id: str = ""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):

@@ -56,6 +56,7 @@ def right_schedule_requests(server: ApiServer) -> dict[str, dict[str, Any]]:
         "events.UpdateApiDestination": {"Name": "destination", **endpoint},
         "events.DescribeApiDestination": {"Name": "destination"},
         "events.DeleteApiDestination": {"Name": "other"},
+        "events.PutEvents": {"Entries": [{"Source": "shop", "DetailType": "Order", "Detail": "{}", "Time": 1.0}]},
         "events.TestEventPattern": {"EventPattern": pattern, "Event": event},
         "events.PutRule": {**rule, "EventPattern": pattern},
         "events.DescribeRule": {"Name": "rule"},

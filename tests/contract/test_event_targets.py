@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from controlplane.api.events.destinations import MAX_DESTINATIONS
+from controlplane.api.events.put_events import MAX_BYTES
+from controlplane.events.feed import JournalFeed
 from tests.contract.refusals import refused
 from tests.contract.schedules import CLUSTER, ecs_target
 from tests.contract.server import ACCOUNT, REGION, ApiServer
@@ -90,6 +92,58 @@ def test_a_rule_has_a_pattern_a_schedule_or_both(server: ApiServer, events: Any)
     with server.unchanged():
         code, message = refused(events.put_rule, Name="r", EventPattern='{"source": "aws.ecs"}')
     assert (code, "must be an object or an array" in message) == ("InvalidEventPatternException", True)
+
+
+# ---------------------------------------------------------------- events from outside
+
+
+def test_events_from_outside_are_put_into_the_stream(server: ApiServer, events: Any) -> None:
+    good = {
+        "Source": "shop",
+        "DetailType": "Order",
+        "Detail": '{"n": 1}',
+        "Resources": ["arn:x"],
+        "Time": 1_700_000_000,
+    }
+    entries: list[Any] = [
+        good,
+        {**good, "Source": "aws.ecs"},
+        {**good, "Source": "homeport"},
+        {**good, "Detail": "[]"},
+        {**good, "Detail": "{"},
+        {**good, "EventBusName": "mine"},
+        {name: value for name, value in good.items() if name != "DetailType"},
+        {**good, "EventBusName": "default"},
+    ]
+    answer = events.put_events(Entries=entries)
+    assert answer["FailedEntryCount"] == 6
+    assert [each.get("ErrorCode", "") for each in answer["Entries"]] == [
+        "",
+        "NotAuthorizedForSourceException",
+        "NotAuthorizedForSourceException",
+        "MalformedDetail",
+        "MalformedDetail",
+        "InvalidArgument",
+        "InvalidArgument",
+        "",
+    ]
+    feed = JournalFeed(server.context.state.journal, server.context.arns)
+    stream: Any = server.call(lambda: feed.read(0, limit=100))
+    found = [each.document for each in stream if each.document["source"] == "shop"]
+    assert [each["id"] for each in found] == [answer["Entries"][0]["EventId"], answer["Entries"][-1]["EventId"]]
+    assert (found[0]["detail"], found[0]["resources"], found[0]["time"]) == (
+        {"n": 1},
+        ["arn:x"],
+        "2023-11-14T22:13:20Z",
+    )
+
+
+def test_events_from_outside_have_a_limit(server: ApiServer, events: Any) -> None:
+    large = {"Source": "shop", "DetailType": "Order", "Detail": json.dumps({"a": "x" * MAX_BYTES})}
+    with server.unchanged():
+        assert "Total size of the entries in the request is over the limit" in invalid(
+            events.put_events, Entries=[large]
+        )
 
 
 # ---------------------------------------------------------------- connections

@@ -34,7 +34,7 @@ def a_world() -> Context:
 
 async def told(context: Context, detail_type: str | None = None) -> list[dict[str, Any]]:
     feed = JournalFeed(context.state.journal, context.arns)
-    documents = [document for _, document in await feed.read(0, limit=1000)]
+    documents = [document for _, document, _ in await feed.read(0, limit=1000)]
     return [document for document in documents if detail_type in (None, document["detail-type"])]
 
 

@@ -40,7 +40,7 @@ async def told(context: Context, after: int = 0) -> list[tuple[str, bool, int]]:
     """(host, whether connected, CPU left) of each event of a host."""
     feed = JournalFeed(context.state.journal, context.arns)
     found = []
-    for _, document in await feed.read(after, limit=10_000):
+    for _, document, _ in await feed.read(after, limit=10_000):
         detail: dict[str, Any] = document["detail"]
         if "agentConnected" in detail:
             left = detail["remainingResources"][0]["integerValue"]

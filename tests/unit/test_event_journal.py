@@ -42,7 +42,7 @@ async def read_all(feed: JournalFeed, *, limit: int = 3) -> list[tuple[int, str]
     found: list[tuple[int, str]] = []
     after = 0
     while page := await feed.read(after, limit=limit):
-        found += [(number, document["resources"][0].rpartition("/")[2]) for number, document in page]
+        found += [(number, document["resources"][0].rpartition("/")[2]) for number, document, _ in page]
         after = page[-1].number
     return found
 

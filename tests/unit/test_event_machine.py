@@ -125,7 +125,7 @@ class EventMachine(RuleBasedStateMachine):
     def read(self, limit: int, pages: int) -> None:
         for _ in range(pages):
             page = run(self.feed.read(self.cursor, limit=limit))
-            for number, document in page:
+            for number, document, _ in page:
                 assert number == self.cursor + 1, "numbers count up by one"
                 self.cursor = number
                 detail = document["detail"]
@@ -141,7 +141,7 @@ class EventMachine(RuleBasedStateMachine):
         if hasattr(self, "feed"):
             self.read(limit=100, pages=1 + len(self.durable) // 100)
             assert self.seen == self.durable
-            ids = [document["id"] for _, document in run(self.feed.read(0, limit=1000))]
+            ids = [document["id"] for _, document, _ in run(self.feed.read(0, limit=1000))]
             assert len(set(ids)) == len(ids)
 
 
