@@ -368,16 +368,15 @@ async def test_a_catalog_sees_nothing_of_another(store: LokiLogStore, loki: Fake
 
 
 async def test_the_url_chooses_the_store(tmp_path: Path, loki: FakeLoki, clock: ManualClock) -> None:
-    limit = {"limit_bytes": 1 << 30}
-    async with open_log_store(tmp_path, clock, url=None, **limit) as here:
+    async with open_log_store(tmp_path, clock, url=None, limit_bytes=1 << 30) as here:
         await make(here, "here", "s")
-    async with open_log_store(tmp_path, clock, url=loki.url, **limit) as there:
+    async with open_log_store(tmp_path, clock, url=loki.url, limit_bytes=1 << 30) as there:
         assert there.groups() == []
         await make(there, "there", "s")
-    async with open_log_store(tmp_path, clock, url=None, **limit) as here:
+    async with open_log_store(tmp_path, clock, url=None, limit_bytes=1 << 30) as here:
         assert [group.name for group in here.groups()] == ["here"]
     with pytest.raises(ConfigurationError, match="the URL of the logs begins with 'https'"):
-        open_log_store(tmp_path, clock, url="https://loki", **limit)
+        open_log_store(tmp_path, clock, url="https://loki", limit_bytes=1 << 30)
 
 
 async def test_it_says_who_it_is(tmp_path: Path, loki: FakeLoki, clock: ManualClock) -> None:
