@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from agent.identity import Identity, join
 from agent.uplink import Uplink
+from controlplane.events.feed import JournalFeed
+from controlplane.state.records import InstanceRecord
 from controlplane.state.state import load_state
 from homeport.clock import SystemClock
 from homeport.datadir import AgentDir
@@ -237,21 +239,45 @@ async def test_facts_are_taken_over_once(tmp_path: Path) -> None:
     async with serve_fleet() as server:
         identity = await joined(server, tmp_path)
         workload = FakeWorkload(FACTS)
-        instances = server.context.state.instances
+        journal = server.context.state.journal
+        assert isinstance(journal, MemoryJournal)
 
-        def version() -> int:
-            instance = instances.get(identity.instance_id)
-            assert instance is not None
-            return instance.version
+        def taken_over() -> list[str]:
+            changes = (change for commit in journal.commits for change in commit.changes)
+            records = ((change.old, change.new) for change in changes)
+            return [
+                new.facts.docker_version
+                for old, new in records
+                if isinstance(old, InstanceRecord) and isinstance(new, InstanceRecord) and old.facts != new.facts
+            ]
 
         async with background(uplink(identity, workload).run()):
             await eventually(lambda: workload.taken)
-            assert version() == 1
+            assert taken_over() == []
             workload.change_facts(replace(FACTS, docker_version="20.10"))
-            await eventually(lambda: version() == 2)
+            await eventually(taken_over)
             server.cut()
             await eventually(lambda: workload.sessions == 2)
-            assert version() == 2
+            assert taken_over() == ["20.10"]
+
+
+async def test_each_session_is_an_event_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
+    async with AsyncExitStack() as serving:
+        server = await serving.enter_async_context(serve_fleet())
+        identity = await joined(server, tmp_path)
+        workload = FakeWorkload(FACTS)
+        async with background(uplink(identity, workload).run()):
+            await eventually(lambda: workload.sessions == 1)
+            server.cut()
+            await eventually(lambda: workload.sessions == 2)
+        await eventually(lambda: not server.context.state.presence.connected(identity.instance_id))
+        async with background(uplink(identity, workload).run()):
+            await eventually(lambda: workload.sessions == 3)
+            await serving.aclose()  # the control plane's own end is no session's: nobody has gone
+    feed = JournalFeed(server.context.state.journal, server.context.arns)
+    told = [event.document["detail"] for event in await feed.read(0, limit=100)]
+    assert [detail["agentConnected"] for detail in told] == [False, True, False, True, False, True]
+    assert [detail["version"] for detail in told] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_report_on_another_hosts_task_is_refused_but_acknowledged(tmp_path: Path) -> None:
