@@ -198,14 +198,24 @@ class Database:
 
     def _writable(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-            connection.execute("PRAGMA cache_size = -16384")
-            self._connection = connection
+            self._connection = self._connect(
+                "auto_vacuum = INCREMENTAL",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+                "cache_size = -16384",
+            )
         return self._connection
+
+    def _connect(self, *settings: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        try:
+            for setting in settings:
+                connection.execute(f"PRAGMA {setting}").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _note(self, error: Exception) -> None:
         # The lower byte is the kind of error.
@@ -227,8 +237,7 @@ class Database:
             connection.close()
             connection = None
         if connection is None:
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
-            connection.execute("PRAGMA query_only = ON")
+            connection = self._connect("query_only = ON")
             self._reading[thread] = (self._opening, connection)
         return connection
 

@@ -154,13 +154,23 @@ class Keeper:
 
     async def tend(self) -> None:
         """Do what is due. Raises StoreUnavailable."""
+        try:
+            await self._make_room()
+        except StoreUnavailable:
+            if not self.space.give_up_reserve():
+                raise
+            await self._make_room()
+        if self._clock.monotonic() >= self._seal_again_at:
+            self._seal_what_is_full()
+            await self._seal_what_is_old()
+
+    async def _make_room(self) -> None:
+        """Remove whatever is to be removed."""
         await self._remove(lambda connection: purge(connection, self._files))
         if self._clock.monotonic() >= self._retention_due:
             await self._expire()
         await self._keep_the_limit()
-        if self._clock.monotonic() >= self._seal_again_at:
-            self._seal_what_is_full()
-            await self._seal_what_is_old()
+        await self._database.alone(lambda _: self.space.hold_reserve())
 
     def look_at_retention(self) -> None:
         """Have the next `tend` remove what has expired."""

@@ -4,8 +4,12 @@
 - While the disk has less than a reserve free (a tenth of it, 1 GiB at most), the oldest logs go, whoever filled it;
   but never the last tenth of the limit: lines that are there are worth more than those to come.
 - Below half the reserve nothing is taken any more, so that the state's journal on the same disk never runs out.
+- A file of some megabytes holds room that is given up when others leave none at all: removing takes room, too.
+
+What SQLite writes ahead, up to some 16 MiB, comes on top.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +22,9 @@ from controlplane.logs.api import StoreUnavailable
 __all__ = ["DEFAULT_LIMIT_BYTES", "Disk", "Space", "in_words"]
 
 DEFAULT_LIMIT_BYTES: Final = 10 * 1024**3
+_RESERVE_FILE: Final = "reserve"
+_RESERVE_FILE_BYTES: Final = 4 * 1024**2
+_RESERVE_FILE_PART: Final = 16
 _RESERVE_BYTES: Final = 1024**3
 _RESERVE_PART: Final = 10
 _KEPT_PART: Final = 10
@@ -42,17 +49,20 @@ class Space:
         self._measure = measure or _measure
 
     def disk(self) -> Disk:
-        """Return what the file system has. Raises OSError."""
-        return self._measure(self.root)
+        """Return what the file system has. Raises StoreUnavailable."""
+        try:
+            return self._measure(self.root)
+        except OSError as error:
+            raise StoreUnavailable(f"the log store can't tell what is free in {self.root}: {error}") from error
 
     def allowed(self, used: int) -> int:
-        """Return how much may be there, of which `used` is. Raises OSError."""
+        """Return how much may be there, of which `used` is. Raises StoreUnavailable."""
         disk = self.disk()
         kept = min(used, self.limit_bytes // _KEPT_PART)
         return min(self.limit_bytes, max(used + disk.free - _reserve(disk), kept))
 
     def check(self, used: int) -> None:
-        """Raise StoreUnavailable if nothing may be added to `used`. Raises OSError."""
+        """Raise StoreUnavailable if nothing may be added to `used`."""
         disk = self.disk()
         needed = _reserve(disk) // 2
         if disk.free < needed:
@@ -66,11 +76,36 @@ class Space:
                 f" {in_words(self.limit_bytes)}, and the oldest couldn't be removed yet"
             )
 
+    def hold_reserve(self) -> None:
+        """Take the room that making room takes, if the disk has it. Raises OSError, StoreUnavailable."""
+        path = self.root / _RESERVE_FILE
+        disk = self.disk()
+        if path.exists() or disk.free < _reserve(disk) // 2:
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(
+                descriptor, 0, min(_RESERVE_FILE_BYTES, min(disk.total, self.limit_bytes) // _RESERVE_FILE_PART)
+            )
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def give_up_reserve(self) -> bool:
+        """Give that room up; False if there is none."""
+        try:
+            (self.root / _RESERVE_FILE).unlink()
+        except OSError:
+            return False
+        return True
+
     def explain(self, error: Exception) -> str:
         """Return why a read or write failed, in words for users."""
         try:
             disk = self.disk()
-        except OSError:
+        except StoreUnavailable:
             return f"the log store in {self.root} can't be used: {error}"
         return f"the log store in {self.root} can't be used: {error} ({in_words(disk.free)} are free there)"
 

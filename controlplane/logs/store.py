@@ -130,13 +130,21 @@ class SegmentLogStore:
     async def start(self) -> None:
         """Open what there is. Raises ConfigurationError if another process has it."""
         try:
-            await self._database.prepare(self._prepare)
-            await self._keeper.open()
+            await self._open()
         except StoreUnavailable as error:
             self._failed(error)
         else:
             self._problem = ""
             self._ready = True
+
+    async def _open(self) -> None:
+        await self._database.prepare(self._prepare)
+        try:
+            await self._keeper.open()
+        except StoreUnavailable:
+            if not self._keeper.space.give_up_reserve():
+                raise
+            await self._keeper.open()
 
     async def close(self) -> None:
         """Finish the writes under way, and close. Tails stay in the catalog."""
