@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from homeport.cli.lastlines import show_last_lines
+from homeport.cli.lastlines import show_last_lines, show_service_lines
 from homeport.cli.options import Command, Target, json_option, target_options
 from homeport.cli.output import mib, moment, print_json, print_table, short_id, vcpu
 
@@ -40,6 +40,9 @@ def explain(subject: str, cluster: str | None, max_hosts: int, target: Target, a
     click.echo(answer["sentence"])
     for cause in answer.get("service", {}).get("causes", ())[1:]:
         click.echo(f"  Also: {cause}")
+    found = answer.get("service")
+    if found is not None and found["runningCount"] < found["desiredCount"]:
+        show_service_lines(client, answer["name"], answer["cluster"])
     if answer.get("lines"):
         click.echo()
         print_table(

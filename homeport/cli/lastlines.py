@@ -1,4 +1,4 @@
-"""The last lines of containers that failed: mostly they say why."""
+"""The last lines of what failed: mostly they say why."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +10,7 @@ from homeport.cli.output import short_id
 if TYPE_CHECKING:
     from homeport.cli.client import Client
 
-__all__ = ["show_last_lines"]
+__all__ = ["show_last_lines", "show_service_lines"]
 
 _LINES: Final = 5
 #: Stops that somebody wanted: how the containers took it is of no interest.
@@ -23,17 +23,25 @@ def show_last_lines(client: "Client", task: dict[str, Any]) -> None:
         return
     for container in task["containers"]:
         if container["exitCode"]:
-            _show(client, task["id"], container["name"])
+            name = container["name"]
+            whose = f"{name} (all: homeport logs {short_id(task['id'])} {name})"
+            _show(client, whose, {"task": task["id"], "container": name})
 
 
-def _show(client: "Client", task_id: str, container: str) -> None:
-    query = {"task": task_id, "container": container, "tail": str(_LINES)}
+def show_service_lines(client: "Client", name: str, cluster: str) -> None:
+    """Print the last lines of a service's tasks, those that have stopped among them, if there are any."""
+    whose = f"its tasks (more: homeport logs {cluster}/{name} -n 100)"
+    _show(client, whose, {"service": name, "cluster": cluster, "all": "true"})
+
+
+def _show(client: "Client", whose: str, query: dict[str, str]) -> None:
     try:
-        texts = [line["text"] for line in client.lines("/homeport/v1/logs", query) if "text" in line]
+        lines = client.lines("/homeport/v1/logs", {**query, "tail": str(_LINES)})
+        texts = [line["text"] for line in lines if "text" in line]
     except CliError:
-        return  # the story stands without it
+        return  # what is told stands without it
     if texts:
-        click.echo(f"\nThe last lines of {container} (all: homeport logs {short_id(task_id)} {container}):")
+        click.echo(f"\nThe last lines of {whose}:")
         for text in texts:
             for each in text.rstrip("\r\n").split("\n")[-_LINES:]:
                 click.echo(f"  {each}")

@@ -244,11 +244,13 @@ def test_a_service_without_tasks_has_the_logs_of_those_it_had(
     one, other = (started(logs, ecs, service=service) for _ in range(2))
     run_alone = started(logs, ecs)
     for arn, text in ((one, "a"), (other, "b"), (run_alone, "not of the service")):
-        logs.ship(arn, (1, text), end=True)
+        logs.ship(arn, (ord(text[0]), text), end=True)
         logs.fleet.stopped(arn)
         logs.archive(arn)
     assert sorted(homeport("logs", "web", "--no-prefix").stdout.split()) == ["a", "b"]
     assert homeport("logs", "web", "--since", "2100-01-01").output == ""
+    told = homeport("explain", "web").stdout
+    assert "The last lines of its tasks (more: homeport logs default/web -n 100):\n  a\n  b\n" in told
 
 
 def test_a_name_may_be_a_service_or_a_task(homeport: Homeport, ecs: Any, logs: ContainersLogs) -> None:
