@@ -42,6 +42,11 @@ def test_what_was_made_can_be_used_behind_it_and_hides_the_fields_of_the_event()
     assert answer(query, ACCESS) == [{"double": "60", "more": "61", "user": "cid!"}]
 
 
+@pytest.mark.parametrize("shown", ["fields user", "display user"])
+def test_a_column_shows_what_was_made_under_its_name_later(shown: str) -> None:
+    assert answer(f"{shown} | parse '\"code\": *}}' as user | limit 1", ACCESS) == [{"user": "404"}]
+
+
 def test_only_the_last_display_counts() -> None:
     query = "fields @timestamp, user | display ms | display user, code as status | limit 1"
     assert answer(query, ACCESS) == [{"user": "cid", "status": "404"}]

@@ -135,8 +135,14 @@ class _Planner:
     def finish(self, limit: int) -> Plan:
         self._close(First(limit, self._keyed()))
         columns = self.chosen if self.chosen is not None else self._columns()
-        shown = tuple(Column(name, value) for name, value in columns.items() if name != "@ptr" or not self.scope.events)
-        return Plan(tuple(self.segments), shown, pointers=self.scope.events)
+        made, events = self.scope.made, self.scope.events
+        shown = tuple(
+            # What was made later under a column's name is what it shows.
+            Column(name, _made(name) if name in made else value)
+            for name, value in columns.items()
+            if name != "@ptr" or not events
+        )
+        return Plan(tuple(self.segments), shown, pointers=events)
 
     def _columns(self) -> dict[str, Evaluate]:
         columns = dict(self.columns)
