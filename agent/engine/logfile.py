@@ -11,9 +11,9 @@ knows it by its inode under whatever name, and the next one is what has the name
 import asyncio
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ _ROTATED: Final = "it was rotated out of the Engine's log files before it could 
 _TRUNCATED: Final = "the Engine's log file was cut off by somebody"
 
 Found = tuple[int, int]
+_T = TypeVar("_T")
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -57,7 +58,7 @@ async def open_log_file(path: Path, position: str, *, files: int) -> "LogFileRea
     """
     reader = LogFileReader(path, files=files)
     try:
-        await asyncio.to_thread(reader.seek, position)
+        await _in_thread(lambda: reader.seek(position))
     except BaseException:
         reader.close()
         raise
@@ -100,7 +101,7 @@ class LogFileReader:
         """See OutputReader."""
         if self.waiting() <= _AT_ONCE:
             return self.read_now(size)
-        return await asyncio.to_thread(self.read_now, size)
+        return await _in_thread(lambda: self.read_now(size))
 
     def missing(self) -> Lost | None:
         """See OutputReader."""
@@ -266,6 +267,16 @@ class LogFileReader:
     def _oldest(self) -> str:
         numbers = range(_MOST_FILES)
         return self._name(max((n for n in numbers if os.path.exists(self._name(n))), default=0))
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Run `work` in a thread to its end, also when cancelled: files must not be closed under it."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
 
 
 def _parse(position: str) -> tuple[Mark | None, str]:

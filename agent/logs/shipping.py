@@ -137,6 +137,7 @@ class _Shipping:
         self._next = 1
         self._position = ""
         self._sent_at = float("-inf")
+        self._unread_since: float | None = None
 
     async def run(self) -> None:
         """Ship to the end. Raises ChannelRefused, LinkLost, EngineErrors."""
@@ -167,10 +168,12 @@ class _Shipping:
             await self._link.room()
             async with self._link.turn:
                 items = await reader.read(_READ_BYTES)
+                self._unread_since = None
                 self._events += self._maker.feed(items, self._clock.monotonic())
                 if not items and (stopped or self._is_due()):
                     self._events += self._maker.flush()
                 await self._send()
+                self._note_backlog(reader.waiting())
             if not items and stopped:
                 await self._finish(reader.missing())
                 return
@@ -196,10 +199,14 @@ class _Shipping:
                 return
 
     def _note_backlog(self, waiting: int) -> None:
-        if waiting or self._events or self._maker.due is not None or self._channel.oldest is not None:
-            self._stream.behind_since = self._stream.behind_since or self._clock.now()
-        else:
-            self._stream.behind_since = None
+        """Note how old the oldest output is that isn't kept: under way, or unread since it was first seen."""
+        if not waiting and self._maker.due is None:
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = self._clock.now()
+        oldest = self._channel.oldest
+        times = (None if oldest is None else oldest / 1000, self._unread_since)
+        self._stream.behind_since = min((at for at in times if at is not None), default=None)
 
     # ------------------------------------------------------------ sending
 

@@ -8,7 +8,9 @@ import pytest
 
 from agent.engine.logfile import LogFileReader
 from homeport.spec import LogShipping
+from homeport.status import TaskStatus
 from tests.engine.conftest import Lab
+from tests.engine.test_worker_real import Bench
 from tests.fakes.fleet import eventually
 from tests.fakes.log_intake import LogIntake, serve_intake
 from tests.fakes.shipping import Shipyard, a_state
@@ -47,6 +49,23 @@ async def test_all_that_a_container_says_before_it_crashes_arrives(lab: Lab, yar
         assert not shipper.unshipped(a_state("").task_id)
     assert sorted(intake.of("t1").lines) == sorted([*(f"line {n}" for n in range(100)), "oops", "no end"])
     assert intake.of("t1").gaps == []
+
+
+async def test_a_task_that_crashes_at_once_is_removed_when_all_it_said_is_kept(
+    lab: Lab, yard: Shipyard, intake: LogIntake, tmp_path: Path
+) -> None:
+    host = Bench(tmp_path / "agent.db", lab)
+    async with yard.running() as shipper:
+        host.shipping = shipper
+        async with host.running() as worker:
+            await host.run(lab.container("main", "seq", "1", "100", shipping=SHIPPING))
+            await host.reaches(TaskStatus.STOPPED)
+            await host.assign(remove=(host.task_id,))
+            await eventually(lambda: not worker.tasks())
+    kept = intake.of(host.task_id, "main")
+    assert kept.lines == [str(number) for number in range(1, 101)]
+    assert kept.ended
+    assert kept.gaps == []
 
 
 async def test_a_lone_line_arrives_at_once_and_a_restart_in_place_goes_on(
