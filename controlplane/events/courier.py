@@ -120,6 +120,7 @@ class Courier:
         if is_wanted(rule, target, event.document, self._context.arns.rule(self._rule)):
             if kind_of(target["Arn"]) is TargetKind.ECS:
                 self._start_tasks(_Parcel(rule, target, event))
+                await asyncio.sleep(0)  # requests and reports have their turns between starts
                 return
             await self._bring(event)
         self._cursor = event.number
