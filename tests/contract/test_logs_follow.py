@@ -194,3 +194,14 @@ def test_following_waits_for_what_has_yet_to_begin(ecs: Any, logs: ContainersLog
     logs.ship(arn, (1, "at last"), end=True)
     follower.shows("at last")
     assert follower.done.wait(10)
+
+
+def test_a_log_that_came_from_the_host_goes_on_there(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    arn = started(logs, ecs)
+    name = (task_id(arn), "web")
+    server.host_logs.lines[name] = [(1.0, "stdout", "one"), (2.0, "stdout", "two")]
+    resume = {"began": 1.0, "marks": [[*name, 1.0, 0]]}
+    follower = Follower(server, {"task": task_id(arn)}, resume)
+    follower.shows("two")
+    server.host_logs.lines[name].append((3.0, "stdout", "three"))
+    follower.shows("two", "three")

@@ -97,6 +97,10 @@ class Reading:
         self._names = {opened[name]: name for task, container in names if (name := (task.id, container)) in opened}
 
     async def _opened(self, task: TaskRecord, container: str) -> Feed:
+        mark = self._marks.get((task.id, container))
+        if mark is not None and mark.at and not mark.number and task.id in self._context.state.tasks:
+            # It was read from the host, and only there is what is behind that line.
+            return HostFeed(self._context, self._read_logs, task, container)
         return await open_feed(self._context, self._read_logs, task, container, follow=self._wanted.follow)
 
     def _nothing(self) -> FeedBroken:
