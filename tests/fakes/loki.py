@@ -198,6 +198,8 @@ class FakeLoki:
         if not self.deletes:
             return web.Response(status=404, text="404 page not found")
         asked = dict(request.query)
+        if not all(re.fullmatch(r"\d{10}", asked[name]) for name in ("start", "end")):
+            return web.Response(status=400, text="invalid start time: require unix seconds or RFC3339 format")
         if int(asked["end"]) > self.clock.now():
             return web.Response(status=400, text="deletes in the future are not allowed")
         self.deleted.append(asked)

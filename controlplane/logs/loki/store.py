@@ -50,6 +50,8 @@ _PERIOD_S: Final = 60.0
 #: So many streams are named in a query; for more, all of their group are read.
 _NAMED_STREAMS: Final = 50
 
+_OLDEST_S: Final = 15 * 86_400
+
 _Pair = tuple[str, StoredEvent]
 
 
@@ -261,10 +263,12 @@ class LokiLogStore(CatalogedStore):
 
     async def _delete(self, deleted: outbox.Deleted) -> None:
         epoch, now = self._pusher.epoch, int(self._clock.now())
+        # Nothing in Loki is older than the catalog, by more than a fortnight: no API takes what is.
+        begin = int(epoch, 16) // 1000 - _OLDEST_S
         selectors = [f'{{homeport_group_id="{group_id_label(epoch, number)}"}}' for number in deleted.groups]
         selectors += [f'{{homeport_stream_id="{stream_id_label(epoch, number)}"}}' for number in deleted.streams]
         for selector in selectors:
-            if not await self._client.delete(selector, 0, now):
+            if not await self._client.delete(selector, begin, now):
                 _log.info("loki_does_not_delete", hint="what was deleted is hidden, and stays until Loki's retention")
                 break
         await self._database.write(
