@@ -23,6 +23,8 @@ __all__ = ["EngineLog"]
 _TAILS: Final = ("100", "1000", "10000", "all")
 #: Bytes read ahead of the reader, per stream.
 _BUFFER: Final = 64 * 1024
+#: A terminal's are read line by line, however long one is.
+_TERMINAL_BUFFER: Final = 2 * 1024 * 1024
 #: The Engine's way of following may get stuck, so it is looked by itself this often; and after it broke.
 _LOOK_ANYWAY_S: Final = 30.0
 _RING_AGAIN_S: Final = 1.0
@@ -81,7 +83,7 @@ class EngineLog:
             f"containers/{self._container}/logs",
             params={"stdout": "1", "stderr": "1", "timestamps": "1", **params},
             open_s=self._limits.open_s,
-            buffer=_BUFFER,
+            buffer=_TERMINAL_BUFFER if self._terminal else _BUFFER,
         ) as stream:
             idle_s = None if "follow" in params else self._limits.log_idle_s
             async with contextlib.aclosing(read_pieces(stream, terminal=self._terminal, idle_s=idle_s)) as pieces:
