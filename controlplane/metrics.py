@@ -21,6 +21,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from controlplane.delivery_metrics import DeliveryMetrics
 from controlplane.schedule_metrics import ScheduleMetrics
 from controlplane.service_metrics import ServiceCollector, ServiceMetrics
 from controlplane.state.records import TaskRecord
@@ -180,6 +181,7 @@ class ControlPlaneMetrics:
         #: Those of services, a part of these; the service scheduler tells it of its looks.
         self.services = ServiceMetrics(registry)
         self._schedules = ScheduleMetrics(registry)
+        self._deliveries = DeliveryMetrics(registry)
 
     # ------------------------------------------------------------ what others tell
 
@@ -235,6 +237,7 @@ class ControlPlaneMetrics:
         for change in commit.changes:
             self.services.observe_change(change)
             self._schedules.observe_change(change)
+            self._deliveries.observe_change(change)
             if isinstance(change.new, TaskRecord):
                 self._observe_task(change.old if isinstance(change.old, TaskRecord) else None, change.new, now)
 
