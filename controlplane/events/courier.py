@@ -170,7 +170,8 @@ class Courier:
                 self._after_success()
                 return
             attempts = record.attempts + 1
-            if outcome.verdict is Verdict.REFUSED or attempts > policy.max_retries:
+            spent = attempts > policy.max_retries and outcome.verdict is not Verdict.GONE
+            if outcome.verdict is Verdict.REFUSED or spent:
                 tries = "" if outcome.verdict is Verdict.REFUSED else f"; given up after {attempts} attempts"
                 self._give_up(event, outcome.problem + tries)
                 return
@@ -178,6 +179,7 @@ class Courier:
 
     async def _attempt(self, parcel: _Parcel) -> Outcome:
         await self._keep_pace(parcel.target)
+        self._changed.clear()
         text = self._input(parcel)
         outcome = await deliver(self._context, self._post, parcel.rule, parcel.target, parcel.event.document, text)
         if outcome.verdict is not Verdict.DELIVERED:

@@ -66,7 +66,9 @@ async def _send(
         return Outcome(Verdict.RETRY, f"there is no connection {destination.connection} any more")
     try:
         request = outgoing(target, destination, connection, event, text, now=context.clock.now())
-    except (BadInput, ValueError) as error:
+    except BadInput as error:  # of the target or the destination, which can be mended
+        return Outcome(Verdict.RETRY, f"the request can't be made: {error}")
+    except ValueError as error:  # of the event
         return Outcome(Verdict.REFUSED, f"the request can't be made: {error}")
     return await post.send(request)
 

@@ -112,15 +112,16 @@ def begin(
 
     `anew`: these too begin now, since their rule was disabled. Retries begin again, and what was disabled is enabled.
     """
+    now_at = context.state.journal.last_event
+    generation = context.state.revision + 1
     for target_id in target_ids:
         known = delivery_of(context.state, rule.name, target_id)
-        now_at = context.state.journal.last_event
         if known is None:
-            record = DeliveryRecord(rule=rule.name, target_id=target_id, cursor=now_at)
+            record = DeliveryRecord(rule=rule.name, target_id=target_id, cursor=now_at, generation=generation)
         else:
             cursor = now_at if anew or known.disabled else known.cursor
             fresh = replace(known, cursor=cursor, event_at=None, attempts=0, retry_at=None, problem="", disabled="")
-            record = replace(fresh, generation=known.generation + 1)
+            record = replace(fresh, generation=generation)
         transaction.put(record)
 
 

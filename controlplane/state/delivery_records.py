@@ -94,7 +94,7 @@ class DeliveryRecord(Record, frozen=True):
     target_id: str
     #: The number of the last event that is done with: delivered, given up, or not for this target.
     cursor: int
-    #: Counts up whenever the target is put anew: what its courier knew of it before then no longer counts.
+    #: The revision in which the target was put: what a courier of an earlier one knows no longer counts.
     generation: int = 0
     delivered: int = 0
     #: Events that were given up, or had left the stream before their turn came.

@@ -16,7 +16,7 @@ from controlplane.events.notes import CustomFacts
 from controlplane.events.outgoing import signature
 from controlplane.events.retrying import Backoff
 from controlplane.events.sending import Sender
-from controlplane.events.targets import begin
+from controlplane.events.targets import begin, forget
 from controlplane.logs.api import LogGroup
 from controlplane.state.delivery_records import ApiDestinationRecord, ConnectionRecord, DeliveryRecord
 from controlplane.state.records import ClusterRecord
@@ -236,6 +236,49 @@ async def test_gone_disables_the_target_until_it_is_put_anew(endpoint: Endpoint)
         emit(context, 3)
         await eventually(lambda: endpoint.accepted == [3])
     assert len(endpoint.requests) == 2
+
+
+async def test_gone_is_no_reason_to_give_the_event_up(endpoint: Endpoint) -> None:
+    context = a_world()
+    put(context, *a_destination(endpoint.url))
+    put_rule(context, a_rule(http_target(RetryPolicy={"MaximumRetryAttempts": 0})))
+    endpoint.then(410)
+    async with delivering(context):
+        emit(context, 1)
+        await eventually(lambda: record_of(context).disabled)
+    assert record_of(context).dropped == 0
+
+
+async def test_a_target_that_is_removed_and_put_again_begins_anew(endpoint: Endpoint) -> None:
+    context = a_world()
+    put(context, *a_destination(endpoint.url))
+    rule = a_rule(http_target())
+    put_rule(context, rule)
+    endpoint.then(500)
+    async with delivering(context, backoff=Backoff(base_s=1e6, cap_s=1e6)):
+        emit(context, 1, 2)
+        await eventually(lambda: record_of(context).attempts == 1)
+        with context.state.transaction() as transaction:
+            forget(context.state, transaction, "rule", ["hook"])
+        put_rule(context, rule)
+        emit(context, 3)
+        await eventually(lambda: endpoint.accepted == [3])
+
+
+async def test_a_destination_that_is_wrong_keeps_its_events(endpoint: Endpoint) -> None:
+    context = a_world()
+    put(context, *a_destination(endpoint.url + "/*"))
+    put_rule(context, a_rule(http_target()))
+    async with delivering(context, backoff=Backoff(base_s=1e6, cap_s=1e6)):
+        emit(context, 1)
+        await eventually(lambda: "PathParameterValues" in record_of(context).problem)
+        connection, destination = a_destination(endpoint.url)
+        with context.state.transaction() as transaction:
+            transaction.delete(connection)
+        put(context, destination)
+        await eventually(lambda: record_of(context).problem == "there is no connection hook any more")
+        put(context, connection)
+        await eventually(lambda: endpoint.accepted == [1])
 
 
 async def test_a_dead_and_a_hanging_endpoint_hold_up_no_other(endpoint: Endpoint) -> None:

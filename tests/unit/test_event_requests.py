@@ -1,12 +1,14 @@
 """The requests that bring events: what is in them, where they may go, and what answers mean."""
 
 import base64
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
@@ -225,6 +227,29 @@ async def test_answers(endpoint: Endpoint) -> None:
         verdicts = [(await sender.send(to(endpoint.url))).verdict for _ in range(5)]
     assert verdicts == [Verdict.DELIVERED, Verdict.RETRY, Verdict.RETRY, Verdict.REFUSED, Verdict.GONE]
     assert len(endpoint.requests) == 5
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=int(request.query["status"]))
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"x" * 65536)
+        return response
+
+    application = web.Application()
+    application.router.add_post("/", endless)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/?status="
+    async with Sender(ManualClock()) as sender:
+        assert (await sender.send(to(f"{url}200"))).verdict is Verdict.DELIVERED
+        refused = await sender.send(to(f"{url}500"))
+        assert refused.verdict is Verdict.RETRY
+        assert len(refused.problem) < 300
+    await runner.cleanup()
 
 
 async def test_what_can_not_be_reached_is_said(endpoint: Endpoint) -> None:
