@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controlplane.api.logview import store_feed
 from controlplane.logs.api import StoreUnavailable
@@ -14,7 +15,7 @@ from homeport.cli.errors import CannotConnect
 from tests.contract.containers_logs import BEGAN, SIDE, ContainersLogs, started, task_id
 from tests.contract.fleet import WEB, Fleet, register_web, run
 from tests.contract.server import ACCESS_KEY_ID, REGION, SECRET, ApiServer
-from tests.contract.service_calls import create
+from tests.contract.service_calls import create, put_records
 
 
 @pytest.fixture
@@ -127,6 +128,21 @@ def test_following_a_service_goes_on_with_tasks_that_come(ecs: Any, logs: Contai
     logs.ship(two, (4, "second of two"))
     follower.shows("first of one", "first of two", "last of one", "second of two")
     assert not follower.done.is_set()
+
+
+def test_following_a_service_ends_with_it(ecs: Any, logs: ContainersLogs, server: ApiServer) -> None:
+    service = create(ecs)
+    one = started(logs, ecs, service=service)
+    logs.ship(one, (1, "one"))
+    follower = Follower(server, {"service": "web"})
+    follower.shows("one")
+    logs.ship(one, (2, "two"), end=True)
+    logs.fleet.stopped(one)
+    record = server.context.state.services.get("default/web")
+    assert record is not None
+    put_records(server, replace(record, status="INACTIVE", deployments=(), deleted_at=server.clock.now()))
+    assert follower.done.wait(10)
+    assert follower.texts == ["one", "two"]
 
 
 def test_a_reader_that_was_cut_off_goes_on_without_loss_or_repetition(
