@@ -65,7 +65,7 @@ class LogShipper:
         self._metrics = metrics
         self._backoff_cap_s = backoff_cap_s
         self._tls = {server: tls_context(server, identity.ca_pem) for server in identity.servers}
-        self._streams: dict[tuple[TaskId, str], LogStream] = {}
+        self._streams: dict[TaskId, dict[str, LogStream]] = {}
         #: Called when all output of a task is kept.
         self.on_shipped: Callable[[], None] = lambda: None
         self._news = asyncio.Event()
@@ -82,10 +82,11 @@ class LogShipper:
         for spec, container in state.pairs():
             if spec.shipping is None or container.runtime_id is None or not container.has_run:
                 continue
-            key = (state.task_id, spec.name)
-            stream = self._streams.get(key)
+            streams = self._streams.setdefault(state.task_id, {})
+            stream = streams.get(spec.name)
             if stream is None:
-                stream = self._streams[key] = LogStream(state.task_id, spec.name, container.runtime_id, spec.shipping)
+                stream = LogStream(state.task_id, spec.name, container.runtime_id, spec.shipping)
+                streams[spec.name] = stream
                 self._news.set()
             stream.stopped = container.known is ContainerStatus.STOPPED
 
@@ -110,19 +111,19 @@ class LogShipper:
         """A task is no more; nobody is to be told of what isn't kept."""
         for stream in self._of(task_id):
             stream.done = True
-            del self._streams[stream.task_id, stream.container]
+        self._streams.pop(task_id, None)
 
     def streams(self) -> tuple[LogStream, ...]:
         """Return what is to be shipped yet."""
-        return tuple(stream for stream in self._streams.values() if not stream.done)
+        return tuple(stream for task in self._streams.values() for stream in task.values() if not stream.done)
 
     def lag_s(self) -> float:
         """Return the age of the oldest output that isn't kept, as far as known; while there is no link, since then."""
         since = [each.behind_since or self._parted_at for each in self.streams()]
         return max((self._clock.now() - at for at in since if at is not None), default=0.0)
 
-    def _of(self, task_id: TaskId) -> list[LogStream]:
-        return [stream for stream in self._streams.values() if stream.task_id == task_id]
+    def _of(self, task_id: TaskId) -> tuple[LogStream, ...]:
+        return tuple(self._streams.get(task_id, {}).values())
 
     # ------------------------------------------------------------ the connection
 
@@ -203,16 +204,17 @@ class LogShipper:
             reading = group.create_task(link.read())
             while True:
                 self._news.clear()
-                for note in self._notes.notes:
+                notes, streams = self._notes.notes, self.streams()
+                serving.intersection_update((*notes, *streams))
+                for note in notes:
                     if note not in serving:
-                        serving.add(note)
                         group.create_task(self._ship_note(note, link))
-                for stream in self.streams():
+                for stream in streams:
                     if stream not in serving:
-                        serving.add(stream)
                         group.create_task(self._ship(stream, link))
+                serving.update((*notes, *streams))
                 try:
-                    async with asyncio.timeout(None if self.streams() or self._notes.notes else _IDLE_S):
+                    async with asyncio.timeout(None if serving else _IDLE_S):
                         await self._news.wait()
                 except TimeoutError:
                     break
