@@ -12,8 +12,8 @@ from homeport.arn import ArnFactory
 
 __all__ = ["JournalFeed"]
 
-#: Rendered events at the end of the stream that are held for the next reader.
-_TAIL: Final = 1000
+#: Rendered events at the end of the stream that are held for the next reader: some megabytes at most.
+_TAIL: Final = 300
 
 
 class JournalFeed:

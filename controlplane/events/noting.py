@@ -44,18 +44,22 @@ def note_events(state: "State", changes: "Sequence[Change]") -> list[Note]:
 
 def _task(state: "State", old: Record | None, new: Record, position: int) -> Iterable[Note]:
     assert isinstance(new, TaskRecord)
-    if isinstance(old, TaskRecord) and (old.version == new.version or _seen(old) == _seen(new)):
+    if isinstance(old, TaskRecord) and not _can_be_seen(old, new):
         return ()
     return (Note(EventKind.TASK, _host_of(state, new), position),)
 
 
+def _can_be_seen(old: TaskRecord, new: TaskRecord) -> bool:
+    """Tell whether a change of a task is an event. Most that are are changes of its status."""
+    return old.version != new.version and (old.status is not new.status or _seen(old) != _seen(new))
+
+
 def _seen(task: TaskRecord) -> tuple[object, ...]:
-    """What of a task makes an event when it changes. Times alone don't, as in ECS.
+    """What of a task, besides its status, makes an event when it changes. Times alone don't, as in ECS.
 
     Nor do a container's pull and creation: to ECS it is PENDING as before.
     """
     return (
-        task.status,
         task.desired,
         task.instance_id,
         task.started_by,

@@ -70,6 +70,11 @@ class EventStreams:
         """Return the route."""
         return [web.get(PATH, self._serve)]
 
+    @property
+    def reader_count(self) -> int:
+        """How many streams are open."""
+        return len(self._readers)
+
     async def run(self) -> None:
         """Wait until cancelled, then end all streams: readers come back to the next control plane at once."""
         try:

@@ -151,8 +151,8 @@ class ApiServer:
         application.add_routes(door.routes())
         log_streams = LogStreams(self.context, door, self.host_logs.read)
         application.add_routes(log_streams.routes())
-        streams = EventStreams(JournalFeed(self.journal, self.context.arns), door, keep_alive_s=0.2)
-        application.add_routes(streams.routes())
+        self.streams = EventStreams(JournalFeed(self.journal, self.context.arns), door, keep_alive_s=0.2)
+        application.add_routes(self.streams.routes())
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -163,7 +163,7 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         self._loops = [
             loop.create_task(run_queries(context.queries, context.logs, context.clock)),
-            loop.create_task(streams.run()),
+            loop.create_task(self.streams.run()),
             loop.create_task(log_streams.run()),
             loop.create_task(door.run()),
         ]

@@ -1,6 +1,7 @@
 """The event stream over a real socket: from any place on, filtered, resumed, told what is gone, ended in order."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controlplane.events.notes import CustomFacts
 from controlplane.state.records import TaskRecord
 from homeport.cli.client import Client
 from homeport.cli.connection import Connection
@@ -228,3 +230,35 @@ def test_there_is_a_limit_to_readers(server: ApiServer, monkeypatch: pytest.Monk
     monkeypatch.setattr("controlplane.events.route._MAX_READERS", 1)
     with following(server), pytest.raises(CliError, match="There are 1 readers already"):
         read(server)
+
+
+def test_an_event_from_outside_can_not_break_the_stream(server: ApiServer) -> None:
+    def emit() -> None:
+        with server.context.state.transaction() as transaction:
+            transaction.emit(CustomFacts(source="shop", detail_type="Order\n\ndata: {}", detail={"text": "a\nb"}))
+
+    server.call(emit)
+    ((number, kind, document),) = read(server)
+    assert (number, kind) == (1, "Order data: {}")
+    assert document["detail"] == {"text": "a\nb"}
+    assert read(server, cluster="default") == []
+    assert len(read(server, type=document["detail-type"])) == 1
+
+
+def test_a_reader_that_takes_nothing_is_cut_off(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.events.route._STALLED_S", 0.2)
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    headers = sign(server.url + PATH, None, b"", method="GET", service="homeport")
+    with socket.create_connection((host, int(port))) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": f"{host}:{port}", **headers}.items())
+        connection.sendall(f"GET {PATH} HTTP/1.1\r\n{head}\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+        def much() -> None:
+            with server.context.state.transaction() as transaction:
+                for _ in range(100):
+                    detail = {"much": "x" * 200_000}
+                    transaction.emit(CustomFacts(source="shop", detail_type="Order", detail=detail))
+
+        server.call(much)
+        server.wait_until(lambda: server.streams.reader_count == 0)
