@@ -12,7 +12,8 @@ __all__ = ["LokiReader", "Slice"]
 
 _log: Final = structlog.get_logger(__name__)
 
-#: One query spans so much at most; Loki's own limit is thirty days.
+#: One query spans so much at first, and at most; Loki's own limit is thirty days.
+_FIRST_SPAN_MS: Final = 60_000
 _SPAN_MS: Final = 7 * 86_400_000
 #: Pages are so large that a page's texts come to between these.
 _FIRST_PAGE: Final = 500
@@ -35,11 +36,12 @@ class LokiReader:
         self._client = client
         self._selector = selector
         self._page = _FIRST_PAGE
+        self._span = _FIRST_SPAN_MS
 
     async def forward(self, start: int, end: int) -> AsyncGenerator[Slice]:
         """Yield slices that follow one another from `start` to `end`. Raises LokiAway."""
         while start < end:
-            until = min(end, start + _SPAN_MS)
+            until = min(end, start + self._span)
             entries, more = await self._query(start * NS_PER_MS, until * NS_PER_MS, "forward")
             if more:
                 # The last millisecond may go on behind the page.
@@ -48,13 +50,14 @@ class LokiReader:
                     until, entries = last, [entry for entry in entries if entry.ns < last * NS_PER_MS]
                 else:
                     until, entries = start + 1, await self._millisecond(start)
+            self._learn(until - start, len(entries), more)
             yield Slice(start, until, joined(entries))
             start = until
 
     async def backward(self, start: int, end: int) -> AsyncGenerator[Slice]:
         """Yield slices that precede one another from `end` to `start`, each in order. Raises LokiAway."""
         while start < end:
-            begin = max(start, end - _SPAN_MS)
+            begin = max(start, end - self._span)
             entries, more = await self._query(begin * NS_PER_MS, end * NS_PER_MS, "backward")
             if more:
                 first = min(entry.ns for entry in entries) // NS_PER_MS
@@ -62,8 +65,16 @@ class LokiReader:
                     begin, entries = first + 1, [entry for entry in entries if entry.ns >= (first + 1) * NS_PER_MS]
                 else:
                     begin, entries = first, await self._millisecond(first)
+            self._learn(end - begin, len(entries), more)
             yield Slice(begin, end, joined(entries))
             end = begin
+
+    def _learn(self, span: int, entries: int, more: bool) -> None:
+        """Choose how much time the next query spans: what about fills a page, for Loki looks through all of it."""
+        if more:
+            self._span = span
+        elif entries < self._page // 2:
+            self._span = min(self._span * 8, _SPAN_MS)
 
     async def _millisecond(self, at: int) -> list[Found]:
         """Return all entries of one millisecond, however many."""
