@@ -32,18 +32,30 @@ _RETENTION_PERIOD_S: Final = 60.0
 _TAILS_BOUND: Final = 2
 #: How long after a failed seal the next one is tried.
 _SEAL_AGAIN_S: Final = 5.0
-_DAY_MS: Final = 86_400_000
 
 
 class Keeper:
-    """See the module. Constructing does no I/O; `open` comes before everything else."""
+    """See the module. Constructing does no I/O; `open` comes before everything else.
 
-    def __init__(self, database: Database, catalog: Catalog, files: SegmentFiles, space: Space, clock: Clock) -> None:
+    `cutoff` tells before which moment (epoch ms) a group's events have expired; None: they don't.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        files: SegmentFiles,
+        space: Space,
+        clock: Clock,
+        *,
+        cutoff: Callable[[LogGroup], int | None],
+    ) -> None:
         self.space = space
         self._database = database
         self._catalog = catalog
         self._files = files
         self._clock = clock
+        self._cutoff = cutoff
         self._tails = Tails(space.limit_bytes)
         self._segment_bytes = 0
         self._catalog_bytes = 0
@@ -176,15 +188,9 @@ class Keeper:
         """Have the next `tend` remove what has expired."""
         self._retention_due = self._clock.monotonic()
 
-    def cutoff(self, group: LogGroup) -> int | None:
-        """Return the moment (epoch ms) before which a group's events have expired; None: they don't."""
-        if group.retention_days is None:
-            return None
-        return int(self._clock.now() * 1000) - group.retention_days * _DAY_MS
-
     async def _expire(self) -> None:
         groups = self._catalog.groups_by_id()
-        found = {number: self.cutoff(group) for number, group in groups.items()}
+        found = {number: self._cutoff(group) for number, group in groups.items()}
         cutoffs = {number: cutoff for number, cutoff in found.items() if cutoff is not None}
         await self._remove(lambda connection: expire(connection, self._files, cutoffs))
         days = [(number, group.retention_days) for number, group in groups.items()]

@@ -17,36 +17,22 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import structlog
 
-from controlplane.logs.api import (
-    EventKey,
-    LogEvent,
-    LogGroup,
-    LogStream,
-    ScanKey,
-    Shipment,
-    StoredEvent,
-    StoreUnavailable,
-    StoreUsage,
-)
-from controlplane.logs.blocks import encode_batch
-from controlplane.logs.catalog import Appended, Catalog, advance
-from controlplane.logs.database import Database
+from controlplane.logs.api import EventKey, ScanKey, StoredEvent, StoreUnavailable, StoreUsage
+from controlplane.logs.catalog import Appended
+from controlplane.logs.cataloged import CatalogedStore, StoreObserver
 from controlplane.logs.keeping import Keeper
-from controlplane.logs.opening import set_damaged_aside
 from controlplane.logs.pieces import Finder, Times, find_in_group
 from controlplane.logs.reading import Entry, Loader, first_events, last_events, merged, taken
 from controlplane.logs.schema import find_stream
-from controlplane.logs.sealing import keep_in_tail
 from controlplane.logs.segments import SegmentFiles
 from controlplane.logs.space import DEFAULT_LIMIT_BYTES, Disk, Space
-from controlplane.store.lock import FileLock
 from homeport.clock import Clock, SystemClock
 
-__all__ = ["SegmentLogStore", "StoreObserver"]
+__all__ = ["SegmentLogStore"]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -54,23 +40,7 @@ _log: Final = structlog.get_logger(__name__)
 _PERIOD_S: Final = 2.0
 
 
-class StoreObserver(Protocol):
-    """Is told what happens, for metrics. Called on the event loop."""
-
-    def appended(self, events: int, size: int) -> None:
-        """So many events were kept, of that size as CloudWatch counts it."""
-        ...
-
-    def refused(self) -> None:
-        """A write was refused for want of room, or failed."""
-        ...
-
-    def read(self, blocks: int) -> None:
-        """So many blocks were read from segments."""
-        ...
-
-
-class SegmentLogStore:
+class SegmentLogStore(CatalogedStore):
     """See the module and LogStore. Constructing does no I/O."""
 
     def __init__(
@@ -83,23 +53,12 @@ class SegmentLogStore:
         files: SegmentFiles | None = None,
         measure: Callable[[Path], Disk] | None = None,
     ) -> None:
-        self.root = root
+        super().__init__(root, clock or SystemClock(), Space(root, limit_bytes, measure=measure), observe)
         #: Blocks read from segments so far.
         self.blocks_read = 0
-        self._clock = clock or SystemClock()
-        self._observe = observe
         self._files = files or SegmentFiles(root / "segments")
-        space = Space(root, limit_bytes, measure=measure)
-        self._database = Database(root / "catalog.db", explain=space.explain)
+        self._keeper = Keeper(self._database, self._catalog, self._files, self._space, self._clock, cutoff=self._cutoff)
         self._attention = asyncio.Event()
-        self._catalog = Catalog(
-            self._database, on_deleted=self._attention.set, check_room=lambda: self._keeper.check_room()
-        )
-        self._keeper = Keeper(self._database, self._catalog, self._files, space, self._clock)
-        self._lock = FileLock(root / "lock")
-        self._locked = False
-        self._problem = "the log store isn't open yet"
-        self._ready = False
 
     # ------------------------------------------------------------ life cycle
 
@@ -127,148 +86,23 @@ class SegmentLogStore:
         finally:
             await store.close()
 
-    async def start(self) -> None:
-        """Open what there is. Raises ConfigurationError if another process has it."""
-        try:
-            await self._open()
-        except StoreUnavailable as error:
-            self._failed(error)
-        else:
-            self._problem = ""
-            self._ready = True
-
     async def _open(self) -> None:
-        await self._database.prepare(self._prepare)
         try:
             await self._keeper.open()
         except StoreUnavailable:
-            if not self._keeper.space.give_up_reserve():
+            if not self._space.give_up_reserve():
                 raise
             await self._keeper.open()
 
-    async def close(self) -> None:
-        """Finish the writes under way, and close. Tails stay in the catalog."""
-        self._ready = False
-        self._problem = "the log store is closed"
-        await self._database.close()
-        self._lock.release()
+    def _check_room(self) -> None:
+        self._keeper.check_room()
 
-    def _prepare(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._locked:
-            self._lock.acquire()
-            self._locked = True
-        if self._database.damaged:
-            set_damaged_aside(self._database.path)
-        self._database.path.touch(mode=0o600)
-
-    def _failed(self, error: StoreUnavailable) -> None:
-        if str(error) != self._problem:
-            _log.error("log_store_unavailable", reason=str(error))
-        self._problem = str(error)
-
-    def _check_ready(self) -> None:
-        if not self._ready:
-            raise StoreUnavailable(self._problem)
-
-    # ------------------------------------------------------------ groups and streams
-
-    def groups(self) -> Sequence[LogGroup]:
-        """See LogStore."""
-        self._check_ready()
-        return self._catalog.groups()
-
-    def group(self, name: str) -> LogGroup:
-        """See LogStore."""
-        self._check_ready()
-        return self._catalog.group(name)
-
-    async def create_group(self, group: LogGroup) -> None:
-        """See LogStore."""
-        with self._writing():
-            await self._catalog.create_group(group)
-
-    async def change_group(self, name: str, change: Callable[[LogGroup], LogGroup]) -> None:
-        """See LogStore. A retention that has become shorter hides at once, and removes within seconds."""
-        with self._writing():
-            await self._catalog.change_group(name, change)
+    def _look(self) -> None:
         self._keeper.look_at_retention()
+        self._attention.set()
 
-    async def delete_group(self, name: str) -> None:
-        """See LogStore."""
-        with self._writing():
-            await self._catalog.delete_group(name)
-
-    async def create_stream(self, group: str, name: str, *, at: int) -> None:
-        """See LogStore."""
-        with self._writing():
-            await self._catalog.create_stream(group, name, at=at)
-
-    async def delete_stream(self, group: str, name: str) -> None:
-        """See LogStore."""
-        with self._writing():
-            await self._catalog.delete_stream(group, name)
-
-    async def stream(self, group: str, name: str) -> LogStream:
-        """See LogStore."""
-        self._check_ready()
-        return await self._catalog.stream(group, name)
-
-    async def streams(
-        self,
-        group: str,
-        *,
-        prefix: str = "",
-        order: Literal["name", "last_event"] = "name",
-        descending: bool = False,
-        after: tuple[int, str] | None = None,
-        limit: int = 50,
-    ) -> Sequence[LogStream]:
-        """See LogStore."""
-        self._check_ready()
-        return await self._catalog.streams(
-            group, prefix=prefix, order=order, descending=descending, after=after, limit=limit
-        )
-
-    async def grown(self, group: str, stream: str, after: int) -> None:
-        """See LogStore."""
-        self._check_ready()
-        await self._catalog.grown(group, stream, after)
-
-    # ------------------------------------------------------------ writing
-
-    async def append(
-        self, group: str, stream: str, events: Sequence[LogEvent], *, ingested_at: int, shipment: Shipment | None = None
-    ) -> None:
-        """See LogStore."""
-
-        def append(connection: sqlite3.Connection) -> Appended:
-            self._keeper.check_room()
-            appended = advance(connection, group, stream, events, ingested_at=ingested_at, shipment=shipment)
-            if appended.events:
-                keep_in_tail(connection, appended, encode_batch(appended.events), ingested_at)
-            return appended
-
-        with self._writing():
-            await self._database.write(append, self._appended)
-
-    def _appended(self, appended: Appended) -> None:
+    def _grew(self, appended: Appended) -> None:
         self._keeper.appended(appended)
-        self._catalog.wake(appended.stream.group, appended.stream.name)
-        if self._observe is not None and appended.events:
-            self._observe.appended(len(appended.events), appended.size)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Note how a write ends."""
-        try:
-            self._check_ready()
-            yield
-        except StoreUnavailable as error:
-            self._failed(error)
-            if self._observe is not None:
-                self._observe.refused()
-            raise
 
     # ------------------------------------------------------------ reading
 
@@ -345,10 +179,6 @@ class SegmentLogStore:
         finally:
             connection.execute("ROLLBACK")
 
-    def _start(self, group: str, start: int | None) -> int | None:
-        """Return where a search begins: what has expired isn't there, even if it still is. Raises GroupMissing."""
-        return _latest(start, self._keeper.cutoff(self._catalog.group(group)))
-
     def _still_there(self, block: int) -> bool:
         return bool(self._database.connection().execute("SELECT 1 FROM blocks WHERE id = ?", (block,)).fetchone())
 
@@ -361,9 +191,7 @@ class SegmentLogStore:
 
     def usage(self) -> StoreUsage:
         """See LogStore."""
-        return StoreUsage(
-            used_bytes=self._keeper.used, limit_bytes=self._keeper.space.limit_bytes, problem=self._problem
-        )
+        return StoreUsage(used_bytes=self._keeper.used, limit_bytes=self._space.limit_bytes, problem=self._problem)
 
     async def blocks(self) -> int:
         """Return how many blocks there are."""
