@@ -84,7 +84,11 @@ def _show(answer: dict[str, Any]) -> None:
             f"{'target:':10} {name}{count}{each['taskDefinition']} in {each['cluster']}; overlap {each['overlap']},"
             f" missed {each['missed']}, up to {each['maxRetries']} retries in {age(each['maxAgeS'])}"
         )
-    if not answer["targets"]:
+    others = found["targets"] - len(answer["targets"])
+    if others:
+        what = "target gets" if others == 1 else "targets get"
+        click.echo(f"{'target:':10} {others} {what} events: see `homeport webhooks ls`")
+    elif not answer["targets"]:
         click.echo(f"{'target:':10} none: nothing runs")
     for label, value in (("starts", found["startAt"]), ("ends", found["endAt"])):
         if value is not None:
@@ -130,7 +134,7 @@ def _outcome(run: dict[str, Any]) -> str:
 def _when(found: dict[str, Any]) -> str:
     zone = "" if found["timezone"] == "UTC" else f" {found['timezone']}"
     window = f" +{found['windowMinutes']:g}m" if found["windowMinutes"] else ""
-    return f"{found['expression']}{zone}{window}"
+    return f"{found['expression'] or 'on events'}{zone}{window}"
 
 
 def _local(epoch_s: float, zone: str) -> str:

@@ -182,4 +182,6 @@ def test_a_schedule_tells_its_api_destinations_of_each_due_time(
     assert event["resources"] == [server.context.arns.rule("mine")]
     server.clock.move(-3601)  # the command line signs by its own
     assert "mine" in homeport("schedules").stdout
-    assert "mine" in homeport("schedule", "rule/mine").stdout
+    assert "1 target gets events: see `homeport webhooks ls`" in homeport("schedule", "rule/mine").stdout
+    events.put_rule(Name="mine", EventPattern='{"source": ["aws.ecs"]}')
+    assert "on events" in homeport("schedules").stdout
