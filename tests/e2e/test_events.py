@@ -51,6 +51,12 @@ def running_tasks(homeport: Installation, definition: str) -> Iterator[list[str]
         thread.join(30)
 
 
+def more(answered: list[str]) -> None:
+    """Wait for some more."""
+    before = len(answered)
+    eventually(lambda: len(answered) >= before + 20)
+
+
 def follower(homeport: Installation) -> Daemon:
     return homeport.spawn("follower", *command(homeport, "events", "-f", "--json", "--since", "1h"))
 
@@ -64,12 +70,10 @@ def test_whoever_follows_sees_each_event_once_and_in_order_through_kills(tmp_pat
         eventually(lambda: documents(follow.output()))
         with running_tasks(homeport, definition) as answered:
             for _ in range(KILLS):
-                before = len(answered)
-                eventually(lambda before=before: len(answered) >= before + 20)
+                more(answered)
                 homeport.control_plane.kill()
                 homeport.start_control_plane()
-            before = len(answered)
-            eventually(lambda: len(answered) >= before + 20)
+            more(answered)
 
         def all_events() -> list[str]:
             listed = subprocess.run(
