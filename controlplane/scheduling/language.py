@@ -15,6 +15,7 @@ import re2
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
+from controlplane.grammars import explain
 from controlplane.scheduling.model import Candidate
 
 __all__ = ["MAX_EXPRESSION_LENGTH", "Query", "QueryError", "parse_query"]
@@ -91,7 +92,7 @@ def parse_query(text: str) -> Query:
             raise err.orig_exc from None
         raise
     except UnexpectedInput as err:
-        raise QueryError(_explain(err, text)) from None
+        raise QueryError(explain(err, text, _EXPECTED)) from None
 
 
 @cache
@@ -110,17 +111,6 @@ _EXPECTED: Final = {
     "RPAR": "')'",
     "_AND": "'and' or 'or'",
 }
-
-
-def _explain(err: UnexpectedInput, text: str) -> str:
-    names: Collection[str] = getattr(err, "expected", None) or getattr(err, "allowed", None) or ()
-    position = len(text) if getattr(err, "token", None) == "" else err.pos_in_stream
-    wanted = [sentence for name, sentence in _EXPECTED.items() if name in names]
-    if position is None or not 0 <= position < len(text):
-        where = f"it ends too early, at position {len(text) + 1}"
-    else:
-        where = f"unexpected {text[position:].split()[0][:40]!r} at position {position + 1}"
-    return f"{where}; expected {' or '.join(wanted)}" if wanted else where
 
 
 @v_args(inline=True)

@@ -118,6 +118,7 @@ def test_put_attributes_win(host: Candidate) -> None:
         ("runningTasksCount == few", "expected a whole number at position 22, got 'few'"),
         ("agentVersion > new", "expected a version such as 1.2.3 at position 16, got 'new'"),
         ("registeredAt > monday", "expected an ISO 8601 date or time at position 16, got 'monday'"),
+        ("agentConnected \x1f", "unexpected '\\x1f' at position 16; expected an operator"),
         ("agentConnected > true", "> at position 16 can't be used with agentConnected"),
         ("runningTasksCount in [1]", "in at position 19 can't be used with runningTasksCount"),
         ("registeredAt exists", "exists at position 14 can't be used with registeredAt"),

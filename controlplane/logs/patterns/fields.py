@@ -14,7 +14,8 @@ from typing import Final
 from lark import Lark, Token, Transformer, Tree, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
-from controlplane.logs.patterns.errors import PatternError, explain
+from controlplane.grammars import explain
+from controlplane.logs.patterns.errors import PatternError
 from controlplane.logs.patterns.values import check_regexes, condition, position_of
 
 __all__ = ["FieldsPattern", "parse_fields"]

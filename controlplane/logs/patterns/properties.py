@@ -9,7 +9,8 @@ import msgspec
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
-from controlplane.logs.patterns.errors import PatternError, explain
+from controlplane.grammars import explain
+from controlplane.logs.patterns.errors import PatternError
 from controlplane.logs.patterns.values import check_regexes, condition, position_of
 
 __all__ = ["parse_properties"]

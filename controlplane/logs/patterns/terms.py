@@ -7,7 +7,8 @@ from typing import Any, Final
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput
 
-from controlplane.logs.patterns.errors import PatternError, explain
+from controlplane.grammars import explain
+from controlplane.logs.patterns.errors import PatternError
 from controlplane.logs.patterns.regexes import regex_search
 from controlplane.logs.patterns.values import check_regexes, position_of, unquote
 
