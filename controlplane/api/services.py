@@ -34,6 +34,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.ecs.task_protection",
     "controlplane.api.ecs.task_sets",
     "controlplane.api.ecs.tasks",
+    "controlplane.api.events.buses",
     "controlplane.api.events.connections",
     "controlplane.api.events.destinations",
     "controlplane.api.events.patterns",

@@ -48,6 +48,7 @@ def right_schedule_requests(server: ApiServer) -> dict[str, dict[str, Any]]:
         "scheduler.TagResource": {"ResourceArn": _GROUP, "Tags": tags},
         "scheduler.UntagResource": {"ResourceArn": _GROUP, "TagKeys": ["a"]},
         "scheduler.ListTagsForResource": {"ResourceArn": _GROUP},
+        "events.DescribeEventBus": {"Name": "default"},
         "events.CreateConnection": {**connection, "Name": "other"},
         "events.UpdateConnection": {"Name": "connection", "AuthParameters": key},
         "events.DescribeConnection": {"Name": "connection"},

@@ -94,6 +94,14 @@ def test_a_rule_has_a_pattern_a_schedule_or_both(server: ApiServer, events: Any)
     assert (code, "must be an object or an array" in message) == ("InvalidEventPatternException", True)
 
 
+def test_there_is_one_bus(events: Any) -> None:
+    bus = {"Name": "default", "Arn": f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"}
+    assert shown(events.describe_event_bus()) == shown(events.describe_event_bus(Name=bus["Arn"])) == bus
+    assert events.list_event_buses()["EventBuses"] == [bus]
+    assert events.list_event_buses(NamePrefix="x")["EventBuses"] == []
+    assert refused(events.describe_event_bus, Name="x") == ("ResourceNotFoundException", "Event bus x does not exist.")
+
+
 # ---------------------------------------------------------------- events from outside
 
 
