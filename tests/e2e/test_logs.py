@@ -193,3 +193,16 @@ def test_the_last_words_of_a_container_on_a_host_that_was_cut_off_are_read_when_
     logs = homeport.client("logs")
     stream = f"ecs/app/{task_id(arn)}"
     eventually(lambda: [e["message"] for e in read_all(logs, GROUP, stream)] == ["hello", "last words"])
+
+
+def test_what_a_lost_host_has_said_is_read_all_the_same(homeport: Installation, busybox: str) -> None:
+    app = {"name": "app", "image": busybox, "command": ["sh", "-c", "echo hello; exec sleep 600"]}
+    (arn,) = homeport.run(homeport.register("lost", app))  # no logConfiguration at all
+    homeport.wait(arn, "RUNNING")
+    logs = homeport.client("logs")
+    stream = f"homeport/app/{task_id(arn)}"
+    eventually(lambda: [e["message"] for e in read_all(logs, "/homeport/default/lost", stream)] == ["hello"])
+    homeport.daemons[-1].kill()
+    eventually(lambda: "is not connected" in _homeport(homeport, "logs", task_id(arn)).stderr)
+    done = _homeport(homeport, "logs", task_id(arn))
+    assert (done.returncode, done.stdout) == (0, "hello\n")
