@@ -21,6 +21,7 @@ from bench.fleet import fleet
 from bench.footprint import footprint
 from bench.journal import journal
 from bench.logs import logs
+from bench.logs_store import logs_store
 from bench.scheduler import scheduler
 from bench.services import services
 from tests.e2e.harness import Installation, installation
@@ -57,6 +58,11 @@ def _journal() -> Json:
         return journal(Path(directory))
 
 
+def _logs_store() -> Json:
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
+        return logs_store(Path(directory), gigabytes=5)
+
+
 SUITES: Final[dict[str, Callable[[], Json]]] = {
     "start 20 containers": lambda: _with_agent(lambda homeport: start_twenty(homeport, IMAGE, ROUNDS)),
     "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
@@ -66,6 +72,7 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),
     "api": _api,
     "journal": _journal,
+    "logs store": _logs_store,
     "fleet": _fleet,
     "scheduler": scheduler,
 }

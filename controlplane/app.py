@@ -80,7 +80,9 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         SqliteJournal.open(
             paths.database, clock=clock, retention_s=config.history_days * 86400, on_commit=metrics.observe_commit
         ) as journal,
-        open_log_store(paths.logs, clock, url=config.logs_url, limit_bytes=config.logs_limit_bytes) as logs,
+        open_log_store(
+            paths.logs, clock, url=config.logs_url, limit_bytes=config.logs_limit_bytes, observe=metrics.logs
+        ) as logs,
         asyncio.TaskGroup() as storage,
     ):
         state = await load_state(journal)
@@ -103,6 +105,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
         ensure_default_cluster(context)
         await state.durable()
         metrics.attach(state)
+        metrics.attach_logs(logs)
         secrets = {key.access_key_id: key.secret_access_key}
         front_door = FrontDoor(context, secret_of=secrets.get, observe=metrics.observe_request)
         metrics.expect_requests(HANDLERS)  # all are registered once there is a front door

@@ -22,6 +22,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from controlplane.delivery_metrics import DeliveryMetrics
+from controlplane.log_metrics import LogStoreCollector, LogStoreMetrics
+from controlplane.logs.api import LogStore
 from controlplane.schedule_metrics import ScheduleMetrics
 from controlplane.service_metrics import ServiceCollector, ServiceMetrics
 from controlplane.state.records import TaskRecord
@@ -181,6 +183,8 @@ class ControlPlaneMetrics:
         #: Those of services, a part of these; the service scheduler tells it of its looks.
         self.services = ServiceMetrics(registry)
         self._schedules = ScheduleMetrics(registry)
+        #: What the log store tells.
+        self.logs = LogStoreMetrics(registry)
         self._deliveries = DeliveryMetrics(registry)
 
     # ------------------------------------------------------------ what others tell
@@ -220,6 +224,10 @@ class ControlPlaneMetrics:
         """Render this state's contents from now on."""
         self.registry.register(StateCollector(state))
         self.registry.register(ServiceCollector(state))
+
+    def attach_logs(self, store: LogStore) -> None:
+        """Render how full this log store is from now on."""
+        self.registry.register(LogStoreCollector(store))
 
     async def run(self, state: State) -> None:
         """Count what happens to tasks and services, from the state's commits, until cancelled."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
+from controlplane.log_metrics import LogStoreCollector, LogStoreMetrics
 from controlplane.logs.api import LogEvent, LogGroup, Shipment, StoreUnavailable, StreamMissing
 from controlplane.logs.space import Disk, Space
 from controlplane.logs.store import SegmentLogStore
@@ -297,3 +299,33 @@ async def test_a_scan_goes_on_while_what_it_reads_is_removed(tmp_path: Path) -> 
             found += [event.text for _, event in chunk]
         assert found == [text for text in map(str, range(8)) if text in found]
         assert set("1357") <= set(found)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+async def test_metrics_tell_what_is_kept_read_and_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    registry = CollectorRegistry()
+    observer = LogStoreMetrics(registry)
+    async with SegmentLogStore.open(
+        tmp_path, world.clock, limit_bytes=GIB, observe=observer, measure=lambda _: world.disk
+    ) as store:
+        registry.register(LogStoreCollector(store))
+        await make(store, "g", "s")
+        await put(store, "g", "s", "a", "b")
+        await store.seal()
+        await store.read("g", "s")
+        await scanned(store, "g")
+        value = registry.get_sample_value
+        assert value("homeport_log_events_total") == 2
+        assert value("homeport_log_event_bytes_total") == 54
+        assert value("homeport_log_blocks_read_total") == 2
+        assert value("homeport_log_store_limit_bytes") == GIB
+        assert 0 < (value("homeport_log_store_used_bytes") or 0) < MIB
+        assert value("homeport_log_store_available") == 1
+        world.disk = replace(world.disk, free=0)
+        with pytest.raises(StoreUnavailable):
+            await put(store, "g", "s", "c")
+        assert value("homeport_log_writes_refused_total") == 1
+        assert value("homeport_log_store_available") == 0

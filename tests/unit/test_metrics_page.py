@@ -19,6 +19,7 @@ from controlplane.state.state import State
 from homeport.clock import SystemClock
 from homeport.status import HealthStatus
 from tests.fakes.journal import MemoryJournal
+from tests.fakes.log_store import MemoryLogStore
 from tests.unit.test_agent_metrics import Source, sample
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -31,6 +32,7 @@ def control_plane() -> web.Application:
         transaction.put(service)
     metrics = ControlPlaneMetrics(SystemClock())
     metrics.attach(state)
+    metrics.attach_logs(MemoryLogStore())
     metrics.expect_requests([("ecs", "RunTask")])
     application = web.Application()
     application.add_routes(metrics.routes(state))
