@@ -1,6 +1,6 @@
 """The front door: every signed HTTP request for an AWS service comes in by `POST /`, or by any path if it speaks REST.
 
-    request id -> size limit -> service -> signature -> decode -> validate -> handler -> durable -> render
+    request id -> service -> size limit -> signature -> decode -> validate -> handler -> durable -> render
 
 Each step either hands on or raises an ApiError. Nothing is read from the state before the signature is good, and
 nothing is answered, success or refusal, before what it was derived from is durable (invariant 1). An error that nobody
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import web
 
-from controlplane.api.body import largest_body, read_body, unpacked
+from controlplane.api.body import MAX_BODY_BYTES, largest_body, read_body, unpacked
 from controlplane.api.codec import Codec, JsonCodec, QueryCodec, RequestParts, parse_form
 from controlplane.api.errors import ApiError, ServerException
 from controlplane.api.eventstream import CONTENT_TYPE, INITIAL, EventStream
@@ -170,6 +170,9 @@ class FrontDoor:
     async def _answer(self, call: _Call) -> web.Response | EventStream:
         self._choose_service(call)
         max_bytes = largest_body(call.service_name)
+        if max_bytes > MAX_BODY_BYTES:
+            # Strangers know what service to name, but not a key.
+            self._verifier.check_key(call.request.headers)
         call.body = await read_body(call.request, max_bytes=max_bytes)
         identity = self.authenticate(call.request, call.body)
         encoding = call.request.headers.get("Content-Encoding", "identity")

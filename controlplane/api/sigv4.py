@@ -85,14 +85,7 @@ class Verifier:
         amz_date = self._check_time(request.headers, authorization, names)
         _check_signed_headers(request.headers, authorization)
         payload_hash = _payload_hash(request, authorization, names)
-        secret = self._secret_of(authorization.access_key_id)
-        if secret is None:
-            raise names.error(
-                "unknown_key",
-                "The security token included in the request is invalid: access key"
-                f" '{authorization.access_key_id}' is not known here."
-                " `homeport login` writes a profile with a key that is.",
-            )
+        secret = self._secret(authorization, names)
         canonical = _canonical_request(request, authorization.signed_headers, payload_hash)
         text = "\n".join(
             (
@@ -111,6 +104,22 @@ class Verifier:
                 " Access Key (`homeport login` writes the right one) and that nothing on the way changes the request.",
             )
         return Identity(authorization.access_key_id, authorization.region, authorization.service)
+
+    def check_key(self, headers: Headers) -> None:
+        """Raise what `verify` would if the key that signed is unknown, or none is named: for before there is a body."""
+        authorization = _parse(headers)
+        self._secret(authorization, _names_of(authorization.service))
+
+    def _secret(self, authorization: _Authorization, names: "_Names") -> str:
+        secret = self._secret_of(authorization.access_key_id)
+        if secret is None:
+            raise names.error(
+                "unknown_key",
+                "The security token included in the request is invalid: access key"
+                f" '{authorization.access_key_id}' is not known here."
+                " `homeport login` writes a profile with a key that is.",
+            )
+        return secret
 
     def _check_time(self, headers: Headers, authorization: _Authorization, names: "_Names") -> str:
         """Check the signer's clock and return the time of signing as it was signed."""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from controlplane.api.body import MAX_BODY_BYTES
+from controlplane.api.body import MAX_BODY_BYTES, largest_body
 from controlplane.api.registry import HANDLERS
 from tests.contract.refusals import refused
 from tests.contract.server import REGION, Answer, ApiServer, sign
@@ -354,6 +354,22 @@ def test_a_body_over_1_mib_is_refused(server: ApiServer, chunked: bool) -> None:
         else:
             answer = server.send("POST", "/", signed, body)
     assert (answer.status, code_of(answer)) == (413, "RequestEntityTooLargeException")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "refusal"),
+    [("", "UnrecognizedClientException"), ("Authorization", "MissingAuthenticationTokenException")],
+)
+def test_bodies_over_1_mib_are_read_of_known_keys_only(server: ApiServer, left_out: str, refusal: str) -> None:
+    signed = sign(server.url, "Logs_20140328.PutLogEvents", b"", service="logs", key="AKIAOFASTRANGER1")
+    signed.pop(left_out, None)
+    host, port = server.url.removeprefix("http://").split(":")
+    head = {**signed, "Host": host, "Content-Length": str(largest_body("logs"))}
+    with server.unchanged(), socket.create_connection((host, int(port)), timeout=10) as connection:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        connection.sendall(f"POST / HTTP/1.1\r\n{lines}\r\n".encode())
+        # Nothing of the body has been sent.
+        assert refusal in connection.recv(4096).decode()
 
 
 def _chunk(body: bytes) -> bytes:
