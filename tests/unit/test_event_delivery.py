@@ -322,6 +322,31 @@ async def test_whenever_it_is_killed_nothing_is_lost_and_a_few_are_repeated(
     assert before - second[0] <= 11  # ten at most, and the one under way
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_through_failures_and_many_kills_every_event_arrives_in_order(endpoint: Endpoint, seed: int) -> None:
+    chance = random.Random(seed)
+    context = a_world()
+    put(context, *a_destination(endpoint.url))
+    put_rule(context, a_rule(http_target()))
+    sent = 0
+    for _ in range(5):
+        count = chance.randrange(5, 30)
+        endpoint.then(*(chance.choice([200, 200, 200, 500, 302, 429]) for _ in range(count)))
+        arrived = len(endpoint.requests) + chance.randrange(count)
+        async with delivering(context):
+            emit(context, *range(sent, sent + count))
+            sent += count
+            await eventually(lambda: len(endpoint.requests) >= arrived)  # noqa: B023 - it is over by the next round
+            journal = context.state.journal
+            assert isinstance(journal, MemoryJournal)
+            journal.hold()
+            context = await killed(context)
+    async with delivering(context):
+        await eventually(lambda: endpoint.accepted and endpoint.accepted[-1] == sent - 1)
+    assert list(dict.fromkeys(endpoint.accepted)) == list(range(sent))
+    assert record_of(context).dropped == 0
+
+
 async def test_told_to_stop_it_knows_its_place_to_the_event(endpoint: Endpoint) -> None:
     context = a_world()
     put(context, *a_destination(endpoint.url))
