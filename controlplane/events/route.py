@@ -145,9 +145,10 @@ class EventStreams:
         """Read the request. Raises ApiError."""
         query = request.query
         types = [name for text in query.getall("type", ()) for name in KINDS.get(text, (text,))]
+        cluster, _, service = query.get("service", "").rpartition("/")
         selection = Selection(
-            cluster=query.get("cluster", "").rpartition("/")[2],
-            service=query.get("service", "").rpartition("/")[2],
+            cluster=(query.get("cluster") or ("" if cluster.endswith(":service") else cluster)).rpartition("/")[2],
+            service=service,
             task=query.get("task", "").rpartition("/")[2],
             types=frozenset(types),
             pattern=_pattern(query.get("pattern")),

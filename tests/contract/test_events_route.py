@@ -141,6 +141,9 @@ def test_events_are_selected(server: ApiServer) -> None:
     assert len(read(server)) == 4
     assert names(read(server, cluster="blue")) == ["host", "s1"]
     assert names(read(server, service="web")) == ["w1", "w1"]
+    assert names(read(server, service="default/web")) == ["w1", "w1"]
+    assert read(server, service="blue/web") == []
+    assert names(read(server, service="arn:aws:ecs:eu-home-1:123456789012:service/web")) == ["w1", "w1"]
     assert names(read(server, service="arn:aws:ecs:eu-home-1:123456789012:service/default/web")) == ["w1", "w1"]
     assert names(read(server, task="s")) == ["s1"]
     assert names(read(server, task="arn:aws:ecs:eu-home-1:123456789012:task/blue/s1")) == ["s1"]
