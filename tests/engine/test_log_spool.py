@@ -86,7 +86,7 @@ async def test_shipping_goes_on_over_a_restart_of_the_engine(
         own.start()
         await up(lab.engine, own)
         before = len(kept.lines)
-        await eventually(lambda: len(kept.lines) > before + 200)
+        await eventually(lambda: len(kept.lines) > before + 100)
     # What an Engine that is killed has read and not written is its own loss: some lines, at the kill.
     assert missing(kept, container) <= 1
     assert kept.gaps == []

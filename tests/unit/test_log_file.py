@@ -259,5 +259,5 @@ class Rotating(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-Rotating.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Rotating.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestRotating = Rotating.TestCase
