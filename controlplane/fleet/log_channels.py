@@ -1,9 +1,11 @@
 """One container's output on its way into the log store: which stream it belongs to, and what keeps it out of there."""
 
+import asyncio
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from controlplane.context import Context
+from controlplane.fleet.log_times import EventTimes
 from controlplane.logs.api import (
     GroupExists,
     GroupMissing,
@@ -27,9 +29,9 @@ __all__ = ["Channel", "ChannelRefused", "find_channel", "write"]
 #: How long an agent waits before it asks again: for a group that someone has to make, for a store that is full or away.
 RETRY_GROUP_S: Final = 15.0
 RETRY_STORE_S: Final = 5.0
-#: Epoch milliseconds beyond which a time is no time: the year 5138, as far as SQLite and CloudWatch's clients go.
-_MAX_AT: Final = 10**14
-_KINDS: Final = frozenset(LogKind)
+#: Events looked at without letting others run.
+_PIECE: Final = 5000
+_KINDS: Final = {int(kind): kind for kind in LogKind}
 
 
 class Channel(NamedTuple):
@@ -39,6 +41,7 @@ class Channel(NamedTuple):
     container: str
     group: str
     stream: str
+    times: EventTimes
 
 
 class ChannelRefused(Exception):
@@ -66,13 +69,16 @@ async def find_channel(context: Context, instance_id: InstanceId, message: LogOp
     if ship_to is None:
         raise ChannelRefused(f"the output of container {message.container:.255} isn't to be shipped", final=True)
     name = ship_to.stream(message.container, message.task_id, message.runtime_id)
-    channel = Channel(message.task_id, message.container, ship_to.group, name)
+    times = EventTimes(int(task.created_at * 1000))
+    channel = Channel(message.task_id, message.container, ship_to.group, name, times)
     if not name:
         raise ChannelRefused("the container has no Docker id yet, which its log stream is named after")
     try:
-        return channel, await _stream(context, channel, ship_to)
+        stream = await _stream(context, channel, ship_to)
     except LogStoreError as error:
         raise _refusal(channel, error) from error
+    times.go_on(stream.last_at)
+    return channel, stream
 
 
 async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
@@ -80,13 +86,18 @@ async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
 
     Raises ChannelRefused if it can't be kept, ProtocolError for what no agent may send.
     """
-    events = [_event(at, kind, text) for at, kind, text in batch.events]
+    now = int(context.clock.now() * 1000)
+    events: list[LogEvent] = []
+    for begin in range(0, len(batch.events), _PIECE):
+        if begin:
+            await asyncio.sleep(0)
+        events += [_event(channel, at, kind, text, now) for at, kind, text in batch.events[begin : begin + _PIECE]]
     try:
         await context.logs.append(
             channel.group,
             channel.stream,
             events,
-            ingested_at=int(context.clock.now() * 1000),
+            ingested_at=now,
             shipment=Shipment(first=batch.first, position=batch.position, end=batch.end),
         )
     except LogStoreError as error:
@@ -94,10 +105,11 @@ async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
     return batch.first + len(events)
 
 
-def _event(at: int, kind: int, text: str) -> LogEvent:
-    if not 0 <= at <= _MAX_AT or kind not in _KINDS:
-        raise ProtocolError(f"a log event at {at} of kind {kind}")
-    return LogEvent(at=at, text=text, kind=LogKind(kind))
+def _event(channel: Channel, at: int, number: int, text: str, now: int) -> LogEvent:
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise ProtocolError(f"a log event of kind {number}")
+    return LogEvent(channel.times.time_of(at, kind, now), text, kind)
 
 
 async def _task(context: Context, task_id: TaskId) -> TaskRecord | None:

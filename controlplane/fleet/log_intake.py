@@ -41,8 +41,8 @@ __all__ = ["LogIntake"]
 
 _log: Final = structlog.get_logger(__name__)
 
-#: Batches read ahead of the store, per host. An agent keeps less under way; this bounds what a mistake could cost.
-MAX_WAITING: Final = 64
+#: Messages read ahead of the store, per host. An agent keeps as much under way; a batch may take some 15 MiB unpacked.
+MAX_WAITING: Final = 16
 #: Containers whose output one host may ship at a time.
 MAX_CHANNELS: Final = 10_000
 #: Seconds after which a peer that says nothing is asked whether it is still there.
