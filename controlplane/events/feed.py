@@ -1,19 +1,28 @@
 """The event feed over the journal: documents are rendered when they are read, and once for all who follow the end."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from controlplane.events.api import NumberedEvent
 from controlplane.events.documents import render
+from controlplane.events.notes import StoredEvent
 from controlplane.store.api import Journal
 from homeport.arn import ArnFactory
 
-__all__ = ["JournalFeed"]
+__all__ = ["JournalFeed", "Scanned"]
 
 #: Rendered events at the end of the stream that are held for the next reader: some megabytes at most.
 _TAIL: Final = 300
+
+
+class Scanned(NamedTuple):
+    """What was looked through, from the number `first` to `last`, and what of it was found."""
+
+    first: int
+    last: int
+    events: Sequence[NumberedEvent]
 
 
 class JournalFeed:
@@ -40,9 +49,15 @@ class JournalFeed:
             start = after + 1 - self._tail[0].number
             return list(islice(self._tail, start, start + limit))
         stored = await self._journal.events(after, limit=limit)
-        found = [NumberedEvent(event.number, render(self._arns, event), event.at) for event in stored]
+        found = [self._rendered(event) for event in stored]
         self._remember(found)
         return found
+
+    async def scan(self, after: int, *, limit: int, may: Callable[[StoredEvent], bool]) -> Scanned:
+        """Look through the next `limit` events behind number `after`, and render those that `may` be wanted."""
+        stored = await self._journal.events(after, limit=limit)
+        found = [self._rendered(event) for event in stored if may(event)]
+        return Scanned(stored[0].number, stored[-1].number, found) if stored else Scanned(after + 1, after, ())
 
     async def wait(self, after: int) -> None:
         """See EventFeed."""
@@ -55,6 +70,9 @@ class JournalFeed:
     async def oldest(self) -> int:
         """Return the number of the oldest event that is kept; of the next one if none is."""
         return await self._journal.event_before(float("-inf")) + 1
+
+    def _rendered(self, event: StoredEvent) -> NumberedEvent:
+        return NumberedEvent(event.number, render(self._arns, event), event.at)
 
     def _remember(self, found: Sequence[NumberedEvent]) -> None:
         """Hold what comes right behind the tail. What is far from the end is nobody else's."""

@@ -25,7 +25,7 @@ from aiohttp import web
 from controlplane.api.errors import ApiError, InvalidParameterException
 from controlplane.api.server import FrontDoor
 from controlplane.events.api import NumberedEvent
-from controlplane.events.feed import JournalFeed
+from controlplane.events.feed import JournalFeed, Scanned
 from controlplane.events.pattern import InvalidPattern, Pattern, compile_pattern
 from controlplane.events.selection import KINDS, Selection
 from homeport.errors import JournalError
@@ -38,8 +38,9 @@ PATH: Final = "/homeport/v1/events"
 KEEP_ALIVE_S: Final = 15.0
 #: What comes within this time after an event is sent with it: busy times cost each reader a few reads per second.
 _GATHER_S: Final = 0.05
-#: Events read at a time.
+#: Events read at a time, and looked through at a time where few are wanted: a few milliseconds each.
 _PAGE: Final = 100
+_SCAN: Final = 1000
 #: A reader that has not taken anything for this long is gone.
 _STALLED_S: Final = 60.0
 #: Open streams. Each costs a read and a filter per event.
@@ -119,17 +120,24 @@ class EventStreams:
         cursor = wanted.after
         await sink.write(_mark(cursor))
         while True:
-            page = await self._feed.read(cursor, limit=_PAGE)
-            if page:
-                gap = b"" if page[0].number == cursor + 1 else _gap(cursor, page[0].number)
-                cursor = page[-1].number
-                await sink.write(gap + b"".join(_event(e) for e in page if wanted.selection.wants(e.document)))
+            found = await self._next(cursor, wanted.selection)
+            if found.last > cursor:
+                gap = b"" if found.first == cursor + 1 else _gap(cursor, found.first)
+                cursor = found.last
+                await sink.write(gap + b"".join(_event(e) for e in found.events if wanted.selection.wants(e.document)))
             elif not wanted.follow:
                 return
             elif await self._more(cursor):
                 await asyncio.sleep(_GATHER_S)
             else:
                 await sink.write(_mark(cursor))
+
+    async def _next(self, cursor: int, selection: Selection) -> Scanned:
+        """Return some of what comes behind `cursor`. History that can't be wanted isn't rendered."""
+        if selection.is_narrow and self._feed.last - cursor > _PAGE:
+            return await self._feed.scan(cursor, limit=_SCAN, may=selection.may_want)
+        page = await self._feed.read(cursor, limit=_PAGE)
+        return Scanned(page[0].number, page[-1].number, page) if page else Scanned(cursor + 1, cursor, ())
 
     async def _more(self, cursor: int) -> bool:
         """Wait for more behind `cursor`; False if none has come for a while."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from controlplane.events.documents import DEPLOYMENT, INSTANCE, OWN_ACTION, SERVICE, TASK
+from controlplane.events.notes import EventKind, StoredEvent
 from controlplane.events.pattern import Pattern
 
 __all__ = ["KINDS", "Selection", "Subject", "subject_of"]
@@ -16,6 +17,14 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "service": (SERVICE, OWN_ACTION),
 }
 _GROUP: Final = "service:"
+#: What the events of a detail type are stored as; any other one comes from outside.
+_STORED_AS: Final = {
+    TASK: EventKind.TASK,
+    INSTANCE: EventKind.INSTANCE,
+    DEPLOYMENT: EventKind.DEPLOYMENT,
+    SERVICE: EventKind.SERVICE,
+    OWN_ACTION: EventKind.SERVICE,
+}
 
 
 class Subject(NamedTuple):
@@ -55,6 +64,18 @@ class Selection(NamedTuple):
     task: str = ""
     types: frozenset[str] = frozenset()
     pattern: Pattern | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether most events can be told from those that are wanted without being rendered."""
+        return bool(self.cluster or self.service or self.task or self.types)
+
+    def may_want(self, event: StoredEvent) -> bool:
+        """Tell, from its row alone, whether an event can be wanted: a name that isn't in there is none of its own."""
+        if self.types and all(_STORED_AS.get(t, EventKind.CUSTOM) != event.kind for t in self.types):
+            return False
+        names = (name.encode() for name in (self.cluster, self.service, self.task) if name)
+        return all(name in event.record or name in event.facts for name in names)
 
     def wants(self, document: Mapping[str, Any]) -> bool:
         """Tell whether an event is wanted."""

@@ -133,7 +133,13 @@ def test_a_time_is_a_place_too(server: ApiServer) -> None:
     assert names([each for each in found if each[1]]) == ["b"]
 
 
-def test_events_are_selected(server: ApiServer) -> None:
+@pytest.mark.parametrize("page", [100, 0])
+def test_events_are_selected(server: ApiServer, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    """With a page of 0 as in a long history: what can't be wanted is passed over by its row alone."""
+    if page == 0:
+        monkeypatch.setattr("controlplane.events.route.Selection.is_narrow", True)
+        monkeypatch.setattr("controlplane.events.route._PAGE", page)
+        monkeypatch.setattr("controlplane.events.route._SCAN", 3)
     host = an_instance("host", cluster="blue")
     web = replace(a_task("w1"), group="service:web")
     put(server, host, web, replace(a_task("s1"), cluster="blue"))
