@@ -13,7 +13,7 @@ from controlplane.logs.api import LogEvent, LogGroup, LogStream, Shipment, Store
 from controlplane.logs.blocks import encode_batch
 from controlplane.logs.catalog import Appended, Catalog, advance
 from controlplane.logs.database import Database
-from controlplane.logs.opening import set_damaged_aside
+from controlplane.logs.opening import drop_write_ahead, set_damaged_aside
 from controlplane.logs.sealing import keep_in_tail
 from controlplane.logs.space import Space
 from controlplane.store.lock import FileLock
@@ -104,6 +104,8 @@ class CatalogedStore(ABC):
             self._locked = True
         if self._database.damaged:
             set_damaged_aside(self._database.path)
+        if not self._database.path.exists():
+            drop_write_ahead(self._database.path)
         self._database.path.touch(mode=0o600)
 
     def _failed(self, error: StoreUnavailable) -> None:

@@ -22,7 +22,7 @@ from controlplane.logs.schema import load_groups, prepare, used_bytes
 from controlplane.logs.sealing import Tails, load_tails
 from controlplane.logs.segments import SegmentFiles, on_disk
 
-__all__ = ["Opened", "recover", "set_damaged_aside"]
+__all__ = ["Opened", "drop_write_ahead", "recover", "set_damaged_aside"]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -41,10 +41,15 @@ def set_damaged_aside(catalog: Path) -> None:
     """Rename a catalog that SQLite can't make sense of, so that a new one is made. Raises OSError."""
     aside = catalog.with_suffix(".damaged.db")
     _log.error("log_catalog_damaged", path=str(catalog), kept_as=str(aside))
-    for suffix in ("-wal", "-shm"):
-        catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)
+    drop_write_ahead(catalog)
     if catalog.exists():
         catalog.replace(aside)
+
+
+def drop_write_ahead(catalog: Path) -> None:
+    """Remove what SQLite has written ahead of a catalog that isn't there: it would be taken for the new one's."""
+    for suffix in ("-wal", "-shm"):
+        catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)
 
 
 def recover(connection: sqlite3.Connection, files: SegmentFiles, limit_bytes: int, now: float) -> Opened:

@@ -85,7 +85,10 @@ def _batch(piece: Piece) -> list[StoredEvent]:
 
 
 def _utc(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{at} ms"  # beyond what calendars have
 
 
 # ---------------------------------------------------------------- one stream

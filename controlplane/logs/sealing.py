@@ -35,6 +35,8 @@ _TAILS_BYTES: Final = 64 * 1024 * 1024
 _TAILS_PART: Final = 8
 #: Streams sealed at once: between two times, appends get their turn.
 _AT_ONCE: Final = 8
+#: More than any tail's size.
+_ALL: Final = 1 << 62
 #: Of one stream, so many bytes are sealed at once.
 _STREAM_BYTES: Final = 8 * BLOCK_BYTES
 
@@ -188,7 +190,7 @@ def seal(connection: sqlite3.Connection, files: SegmentFiles, streams: Sequence[
     for stream_id in streams:
         plan = _write(connection, files, stream_id, lambda: next(numbers))
         if plan is None:
-            gone.append((stream_id, 1 << 62))  # deleted: its rows are on their way out
+            gone.append((stream_id, _ALL))
         else:
             plans.append(plan)
     segments = [segment for plan in plans for segment in plan.segments]
@@ -203,7 +205,7 @@ def seal(connection: sqlite3.Connection, files: SegmentFiles, streams: Sequence[
 def _write(
     connection: sqlite3.Connection, files: SegmentFiles, stream_id: int, number: Callable[[], int]
 ) -> _Plan | None:
-    """Write a stream's tail into segments, not synced yet. None if there is no such stream."""
+    """Write a stream's tail into segments, not synced yet. None if there is none: its stream may be deleted."""
     row = connection.execute(
         f"SELECT g.body, s.group_id, s.segment, {STREAM_COLUMNS} FROM streams s JOIN groups g ON g.id = s.group_id"
         " WHERE s.id = ?",
@@ -214,6 +216,8 @@ def _write(
     group = msgspec.msgpack.decode(row[0], type=LogGroup)
     stream = stream_of(group.name, row[3:])
     batches, events, size, stream = _tail_of(connection, stream_id, stream)
+    if not batches:
+        return None
     plan = _Plan(row[1], stream_id, batches, size)
     segment = _current(connection, row[2])
     for part in partition(events):

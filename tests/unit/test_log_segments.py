@@ -316,6 +316,29 @@ async def test_a_catalog_made_again_does_not_take_for_shipped_what_it_has_lost(t
         assert len(await store.read("g", "s", max_bytes=1 << 30)) == 4
 
 
+async def test_what_was_written_ahead_of_a_lost_catalog_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await fill(store)
+        wanted = await scanned(store, "/a")
+        write_ahead = (tmp_path / "catalog.db-wal").read_bytes()
+    (tmp_path / "catalog.db").unlink()
+    (tmp_path / "catalog.db-wal").write_bytes(write_ahead)
+    async with opened(tmp_path) as store:
+        assert store.usage().problem == ""
+        assert await scanned(store, "/a") == wanted
+
+
+async def test_a_damaged_block_beyond_all_calendars_is_a_gap(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await make(store, "g", "s")
+        await put(store, "g", "s", "x", at=1 << 60)
+        await store.seal()
+        (segment,) = segments(tmp_path)
+        segment.write_bytes(b"x" * segment.stat().st_size)
+        (gap,) = await store.read("g", "s")
+        assert gap.text.startswith(f"1 event from {1 << 60} ms to ")
+
+
 async def test_a_damaged_catalog_is_set_aside(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await fill(store)
