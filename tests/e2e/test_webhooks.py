@@ -70,7 +70,7 @@ def test_a_webhook_gets_every_event_in_order_through_kills_of_the_control_plane(
 ) -> None:
     container = {"name": "app", "image": busybox, "command": ["sleep", "600"], "stopTimeout": 2}
     definition = homeport.register("hooked", container)
-    with a_receiver(every=7) as (url, taken):
+    with a_receiver(every=15) as (url, taken):
         add_webhook(homeport.client("events"), url)
         arns = homeport.run(definition, count=TASKS, startedBy="webhook-test")
 
