@@ -26,8 +26,9 @@ __all__ = [
 
 _VERSION: Final = 1
 
-#: Free pages given back at once.
-_VACUUM_PAGES: Final = 1024
+#: Free pages that the catalog keeps, and how many beyond these are given back at once.
+_SPARE_PAGES: Final = 1024
+_VACUUM_PAGES: Final = 4096
 
 _TABLES: Final = (
     "CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL)",
@@ -85,11 +86,13 @@ def touch(connection: sqlite3.Connection) -> None:
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
-    """Return what the catalog takes of the disk, once what is free in it has been given back (which this does)."""
-    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    """Return what the catalog takes of the disk, but for a few free pages; many of them are given back by and by."""
     (pages,), (free,), (size,) = (
         connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
     )
+    if free > _SPARE_PAGES:
+        # Tails come and go: what they have left is soon needed again.
+        connection.execute(f"PRAGMA incremental_vacuum({min(free - _SPARE_PAGES, _VACUUM_PAGES)})").fetchall()
     return int((pages - free) * size)
 
 

@@ -6,7 +6,7 @@
 - Below half the reserve nothing is taken any more, so that the state's journal on the same disk never runs out.
 - A file of some megabytes holds room that is given up when others leave none at all: removing takes room, too.
 
-What SQLite writes ahead, up to some 16 MiB, comes on top.
+What SQLite writes ahead and keeps free, up to some 20 MiB, comes on top.
 """
 
 import os
