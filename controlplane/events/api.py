@@ -7,7 +7,7 @@ __all__ = ["EventFeed", "NumberedEvent"]
 
 
 class NumberedEvent(NamedTuple):
-    """An event and its place in the stream: numbers count up by one, so that a reader sees whether something is missing.
+    """An event and its place in the stream: numbers count up by one, so a reader sees whether one is missing.
 
     `document` has EventBridge's shape: version, id, detail-type, source, account, time, region, resources, detail.
     """
