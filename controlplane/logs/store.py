@@ -202,13 +202,13 @@ class SegmentLogStore(CatalogedStore):
     async def run(self) -> None:
         """See LogStore. What fails is logged, and tried again."""
         while True:
+            self._attention.clear()
             try:
                 await self.tend()
             except StoreUnavailable as error:
                 self._failed(error)
             except Exception:  # noqa: BLE001 whatever is wrong with logs, the control plane goes on
                 _log.exception("log_store_failed")
-            self._attention.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PERIOD_S):
                     await self._attention.wait()

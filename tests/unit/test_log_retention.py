@@ -14,6 +14,7 @@ from controlplane.logs.api import LogEvent, LogGroup, Shipment, StoreUnavailable
 from controlplane.logs.space import Disk, Space
 from controlplane.logs.store import SegmentLogStore
 from tests.fakes.clock import ManualClock
+from tests.fakes.fleet import eventually
 from tests.fakes.segment_files import FailingFiles
 from tests.unit.log_store_cases import T0, lines, make, put, scanned, texts
 
@@ -329,3 +330,27 @@ async def test_metrics_tell_what_is_kept_read_and_refused(tmp_path: Path) -> Non
             await put(store, "g", "s", "c")
         assert value("homeport_log_writes_refused_total") == 1
         assert value("homeport_log_store_available") == 0
+
+
+async def test_nothing_that_goes_wrong_in_the_background_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    async with world.opened() as store:
+        tries: list[str] = []
+        tend = store.tend
+
+        async def fail() -> None:
+            store._look()  # at once again, not in two seconds
+            tries.append("")
+            if len(tries) == 1:
+                raise RuntimeError("what nobody thought of")
+            if len(tries) == 2:
+                raise StoreUnavailable("no room")
+            await tend()
+
+        monkeypatch.setattr(store, "tend", fail)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(store.run())
+            await eventually(lambda: len(tries) > 2 and store.usage().problem == "")
+            running.cancel()
