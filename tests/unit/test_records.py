@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import inspect
 
 from controlplane.state.kinds import RECORD_KINDS
-from controlplane.state.records import Record
+from controlplane.state.records import InstanceRecord, Record
 from controlplane.store.documents import decode_record, decode_story_line, encode
 from homeport.errors import JournalError
 from homeport.story import StoryLine
@@ -93,8 +93,9 @@ def test_a_record_is_read_back_as_it_was(kind: str, data: st.DataObject) -> None
 
 def has_a_set(record: Record) -> bool:
     """Tell whether the order of a set may make two documents of equal records differ."""
-    resources = getattr(record, "resources", None) or getattr(getattr(record, "facts", None), "resources", None)
-    return resources is not None and len(resources.ports) > 1
+    of_host = (record.facts.resources, record.told.remaining) if isinstance(record, InstanceRecord) else ()
+    found = (getattr(record, "resources", None), *of_host)
+    return any(resources is not None and len(resources.ports) > 1 for resources in found)
 
 
 @FEW
