@@ -244,7 +244,8 @@ async def test_lines_that_are_too_old_become_a_gap(store: LokiLogStore, loki: Fa
     events = await store.read("g", "s")
     assert texts(events)[:-1] == ["1000"]
     assert (events[-1].at, events[-1].kind) == (at, LogKind.GAP)
-    assert events[-1].text.startswith("1000 lines are missing here: Loki refused them: entry for stream")
+    span = "from 2027-01-08T14:00:00.000Z to 2027-01-08T14:01:39.900Z"
+    assert events[-1].text.startswith(f"Loki refused 1000 events {span}: entry for stream")
     assert "has timestamp too old" in events[-1].text
     assert store.usage() == replace(store.usage(), used_bytes=0, problem="")
     assert len(loki.pushes) < 20
@@ -277,6 +278,31 @@ async def test_lines_from_the_future_wait_until_loki_takes_them(
     await store.flush()
     assert loki.lines == ["now", "later"]
     assert await said(store) == ["now", "later"]
+
+
+async def test_a_clock_that_is_wrong_by_days_or_ages_holds_nothing_up(
+    store: LokiLogStore, loki: FakeLoki, clock: ManualClock
+) -> None:
+    at = now(clock)
+    times = (0, at - 20 * DAY, at + DAY, 2**62)
+    for wrong in times:
+        await store.append("g", "s", [LogEvent(wrong, "wrong"), LogEvent(at, "right")], ingested_at=at)
+    assert len(await said(store)) == 8
+    await store.flush()
+    assert store.usage().used_bytes == 0
+    assert "wrong" not in loki.lines
+    events = await store.read("g", "s")
+    assert texts(events)[:4] == ["right"] * 4
+    assert [event.text.split()[5] for event in events[4:]] == [
+        "1970-01-01T00:00:00.000Z",
+        "2026-12-27T14:00:00.000Z",
+        "2027-01-17T14:00:00.000Z",
+        "4611686018427387904",
+    ]
+    assert all(event.text.endswith(": their times are wrong by far") for event in events[4:])
+    assert texts(await store.read("g", "s", newest=True, limit=5)) == texts(events)[-5:]
+    assert [event for _, event in await scanned(store, "g")] == list(events)
+    assert len(loki.queries) < 40
 
 
 # ---------------------------------------------------------------- reading

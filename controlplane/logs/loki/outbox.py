@@ -6,6 +6,7 @@ is repeated, after whatever went wrong, repeats the same entries, which Loki kee
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from controlplane.logs.api import GroupMissing, LogEvent, LogGroup, StoredEvent, StreamMissing
@@ -78,13 +79,13 @@ def open_outbox(connection: sqlite3.Connection, epoch: str) -> Opened:
 # ---------------------------------------------------------------- to Loki
 
 
-def due(connection: sqlite3.Connection, epoch: str, *, until: int, max_bytes: int) -> list[Waiting]:
-    """Return the oldest batches, of `max_bytes` together or one, whose events are not later than `until`."""
+def due(connection: sqlite3.Connection, epoch: str, *, until: int, but_from: int, max_bytes: int) -> list[Waiting]:
+    """Return the oldest batches, of `max_bytes` together or one, that end before `until`, or behind `but_from`."""
     rows = connection.execute(
         "SELECT t.id, g.name, g.id, s.name, s.id, t.size, t.first_number, t.ingested_at, t.body FROM tail t"
         " JOIN streams s ON s.id = t.stream_id JOIN groups g ON g.id = t.group_id"
-        f" WHERE t.last_at <= ? ORDER BY t.id LIMIT {_ROWS}",
-        (until,),
+        f" WHERE t.last_at <= ? OR t.last_at > ? ORDER BY t.id LIMIT {_ROWS}",
+        (until, but_from),
     )
     found: list[Waiting] = []
     taken = 0
@@ -111,7 +112,9 @@ def settle(
     )
     appended: list[Appended] = []
     for labels, events, reason in refusals:
-        gap = LogEvent(at, f"{len(events)} lines are missing here: Loki refused them: {reason}", LogKind.GAP)
+        number = f"{len(events)} events" if len(events) > 1 else "1 event"
+        span = f"from {_utc(min(event.at for event in events))} to {_utc(max(event.at for event in events))}"
+        gap = LogEvent(at, f"Loki refused {number} {span}: {reason}", LogKind.GAP)
         try:
             one = advance(connection, labels.group, labels.stream, [gap], ingested_at=at, shipment=None)
         except (GroupMissing, StreamMissing):
@@ -119,6 +122,13 @@ def settle(
         keep_in_tail(connection, one, encode_batch(one.events), at)
         appended.append(one)
     return left, appended
+
+
+def _utc(at: int) -> str:
+    try:
+        return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{at} ms"  # beyond what calendars have
 
 
 def _events(first_number: int, ingested_at: int, body: bytes) -> list[StoredEvent]:

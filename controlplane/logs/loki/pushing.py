@@ -29,6 +29,10 @@ OUTBOX_BYTES: Final = 64 * 1024 * 1024
 _PUSH_BYTES: Final = 1024 * 1024
 #: What is further in the future waits: Loki's default refuses what is more than ten minutes ahead.
 _AHEAD_MS: Final = 5 * 60_000
+#: But not what is beyond this, which no API takes: a host's clock is wrong, and would fill the outbox.
+_TOO_FAR_AHEAD_MS: Final = 2 * 3_600_000
+#: Older than the catalog by more than this is nothing: no API takes it.
+_TOO_OLD_MS: Final = 15 * 86_400_000
 #: Between two tries while Loki is away, in seconds: doubled each time.
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -76,6 +80,10 @@ class Pusher:
         waiting, most = in_words(self.waiting_bytes), in_words(OUTBOX_BYTES)
         return f"{self.trouble} ({waiting} wait in {self._root}, which takes {most})"
 
+    def window(self) -> tuple[int, int]:
+        """Return from when to when Loki can have anything, in epoch milliseconds."""
+        return int(self.epoch, 16) - _TOO_OLD_MS, int(self._clock.now() * 1000) + _TOO_FAR_AHEAD_MS
+
     async def run(self) -> None:
         """Push what there is to push, until cancelled; try again what fails."""
         pause = _FIRST_PAUSE_S
@@ -111,16 +119,35 @@ class Pusher:
             await self._settle([batch.row for batch in batches], refusals)
 
     def _due(self) -> list[Waiting]:
-        until = int(self._clock.now() * 1000) + _AHEAD_MS
-        return due(self._database.connection(), self.epoch, until=until, max_bytes=_PUSH_BYTES)
+        now = int(self._clock.now() * 1000)
+        return due(
+            self._database.connection(),
+            self.epoch,
+            until=now + _AHEAD_MS,
+            but_from=now + _TOO_FAR_AHEAD_MS,
+            max_bytes=_PUSH_BYTES,
+        )
 
     async def _push(self, batches: Sequence[Waiting]) -> list[Refusal]:
         """Push batches; return what Loki will never take."""
+        earliest, latest = self.window()
+        wrong: list[Refusal] = []
+        for place, batch in enumerate(batches):
+            outside = [event for event in batch.events if not earliest <= event.at < latest]
+            if outside:
+                wrong.append(Refusal(batch.labels, outside, "their times are wrong by far"))
+                inside = [event for event in batch.events if earliest <= event.at < latest]
+                batches = [*batches[:place], batch._replace(events=inside), *batches[place + 1 :]]
+        return wrong + await self._push_all([batch for batch in batches if batch.events])
+
+    async def _push_all(self, batches: Sequence[Waiting]) -> list[Refusal]:
+        if not batches:
+            return []
         try:
             await self._send([(batch.labels, batch.events) for batch in batches])
         except LokiRefused as error:
             if len(batches) > 1:
-                return [refusal for batch in batches for refusal in await self._push([batch])]
+                return [refusal for batch in batches for refusal in await self._push_all([batch])]
             events = sorted(batches[0].events, key=lambda event: event.key)
             refused = await self._refused(batches[0].labels, events)
             return await self._push_late(batches[0].labels, refused, str(error))

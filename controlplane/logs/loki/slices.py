@@ -1,6 +1,7 @@
 """Reading Loki in time's order, whole milliseconds at a time, so that what is read can be sorted and merged."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
 import structlog
@@ -14,7 +15,7 @@ _log: Final = structlog.get_logger(__name__)
 
 #: One query spans so much at first, and at most; Loki's own limit is thirty days.
 _FIRST_SPAN_MS: Final = 60_000
-_SPAN_MS: Final = 7 * 86_400_000
+_SPAN_MS: Final = 28 * 86_400_000
 #: Pages are so large that a page's texts come to between these.
 _FIRST_PAGE: Final = 500
 _SMALL_BYTES: Final = 1024 * 1024
@@ -30,16 +31,43 @@ class Slice(NamedTuple):
 
 
 class LokiReader:
-    """Reads the streams of a selector."""
+    """Reads the streams of a selector. `window`: from when to when Loki can have anything; it isn't asked for more."""
 
-    def __init__(self, client: LokiClient, selector: str) -> None:
+    def __init__(self, client: LokiClient, selector: str, window: tuple[int, int]) -> None:
         self._client = client
         self._selector = selector
+        self._window = window
         self._page = _FIRST_PAGE
         self._span = _FIRST_SPAN_MS
 
     async def forward(self, start: int, end: int) -> AsyncGenerator[Slice]:
         """Yield slices that follow one another from `start` to `end`. Raises LokiAway."""
+        earliest, latest = self._within(start, end)
+        if start < earliest:
+            yield Slice(start, earliest, [])
+        async with aclosing(self._forward(earliest, latest)) as slices:
+            async for part in slices:
+                yield part
+        if latest < end:
+            yield Slice(latest, end, [])
+
+    async def backward(self, start: int, end: int) -> AsyncGenerator[Slice]:
+        """Yield slices that precede one another from `end` to `start`, each in order. Raises LokiAway."""
+        earliest, latest = self._within(start, end)
+        if latest < end:
+            yield Slice(latest, end, [])
+        async with aclosing(self._backward(earliest, latest)) as slices:
+            async for part in slices:
+                yield part
+        if start < earliest:
+            yield Slice(start, earliest, [])
+
+    def _within(self, start: int, end: int) -> tuple[int, int]:
+        """Return the part of a span that is in the window; an empty one, still within the span, if none is."""
+        earliest = min(max(start, self._window[0]), end)
+        return earliest, max(min(end, self._window[1]), earliest)
+
+    async def _forward(self, start: int, end: int) -> AsyncGenerator[Slice]:
         while start < end:
             until = min(end, start + self._span)
             entries, more = await self._query(start * NS_PER_MS, until * NS_PER_MS, "forward")
@@ -54,8 +82,7 @@ class LokiReader:
             yield Slice(start, until, joined(entries))
             start = until
 
-    async def backward(self, start: int, end: int) -> AsyncGenerator[Slice]:
-        """Yield slices that precede one another from `end` to `start`, each in order. Raises LokiAway."""
+    async def _backward(self, start: int, end: int) -> AsyncGenerator[Slice]:
         while start < end:
             begin = max(start, end - self._span)
             entries, more = await self._query(begin * NS_PER_MS, end * NS_PER_MS, "backward")

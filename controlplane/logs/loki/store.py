@@ -50,8 +50,6 @@ _PERIOD_S: Final = 60.0
 #: So many streams are named in a query; for more, all of their group are read.
 _NAMED_STREAMS: Final = 50
 
-_OLDEST_S: Final = 15 * 86_400
-
 _Pair = tuple[str, StoredEvent]
 
 
@@ -168,7 +166,7 @@ class LokiLogStore(CatalogedStore):
                 )
 
         stream_id, begin, until, waiting = await self._database.read(look)
-        reader = LokiReader(self._client, f'{{homeport_stream_id="{stream_id_label(self._pusher.epoch, stream_id)}"}}')
+        reader = self._reader(f'homeport_stream_id="{stream_id_label(self._pusher.epoch, stream_id)}"')
         slices = reader.backward(begin, until) if newest else reader.forward(begin, until)
         taken = _Taken(limit, max_bytes)
         with _as_unavailable():
@@ -204,7 +202,7 @@ class LokiLogStore(CatalogedStore):
                 return group_id, named, begin, until, waiting
 
         group_id, named, begin, until, waiting = await self._database.read(look)
-        slices = LokiReader(self._client, self._selector(group_id, named)).forward(begin, until)
+        slices = self._reader(self._selector(group_id, named)).forward(begin, until)
         with _as_unavailable():
             async with aclosing(slices):
                 async for part in _with_waiting(slices, waiting, set(named.values())):
@@ -216,7 +214,10 @@ class LokiLogStore(CatalogedStore):
         if len(named) <= _NAMED_STREAMS:
             ids = "|".join(stream_id_label(epoch, stream_id) for stream_id in named)
             selector += f', homeport_stream_id=~"{ids}"'
-        return f"{{{selector}}}"
+        return selector
+
+    def _reader(self, selector: str) -> LokiReader:
+        return LokiReader(self._client, f"{{{selector}}}", self._pusher.window())
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -263,8 +264,7 @@ class LokiLogStore(CatalogedStore):
 
     async def _delete(self, deleted: outbox.Deleted) -> None:
         epoch, now = self._pusher.epoch, int(self._clock.now())
-        # Nothing in Loki is older than the catalog, by more than a fortnight: no API takes what is.
-        begin = int(epoch, 16) // 1000 - _OLDEST_S
+        begin = self._pusher.window()[0] // 1000
         selectors = [f'{{homeport_group_id="{group_id_label(epoch, number)}"}}' for number in deleted.groups]
         selectors += [f'{{homeport_stream_id="{stream_id_label(epoch, number)}"}}' for number in deleted.streams]
         for selector in selectors:
