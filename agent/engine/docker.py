@@ -213,7 +213,7 @@ class DockerEngine:
             raise NotFound(f"container {container_id} has no log")
         spool = Spool.of(document["HostConfig"]["LogConfig"].get("Config") or {})
         try:
-            file = await open_log_file(Path(document["LogPath"]), position, files=spool.files)
+            file = await open_log_file(Path(document["LogPath"]), position, spool=spool)
         except OSError:
             pass
         else:

@@ -11,6 +11,7 @@ knows it by its inode under whatever name, and the next one is what has the name
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from agent.engine.facts import parse_ns
-from agent.engine.output import NOWHERE, Lost, Mark, Record, Stream
+from agent.engine.output import NOWHERE, Lost, Mark, Record, Spool, Stream
 
 __all__ = ["LogFileReader", "open_log_file"]
 
@@ -29,8 +30,9 @@ _AT_ONCE: Final = 16 * 1024
 _RECORD_MAX: Final = 512 * 1024
 #: How every record begins. In the midst of a line it is what was written after a write that was cut off.
 _BEGIN: Final = b'{"log":"'
-#: Names are tried up to this number, for files of a container with more of them than ours have.
-_MOST_FILES: Final = 100
+#: A rotation takes less than a millisecond; so often, and so far apart, it is looked whether it is over.
+_TRIES: Final = 50
+_RENAMING_S: Final = 0.002
 
 _TORN: Final = "a record in the Engine's log file is torn (its disk was full, or the machine went down)"
 _ROTATED: Final = "it was rotated out of the Engine's log files before it could be shipped"
@@ -51,12 +53,12 @@ class _Entry(msgspec.Struct, gc=False):
 _decoder: Final = msgspec.json.Decoder(_Entry)
 
 
-async def open_log_file(path: Path, position: str, *, files: int) -> "LogFileReader":
-    """Open a container's log behind `position` (a Mark's text; "": the beginning). `files`: how many there may be.
+async def open_log_file(path: Path, position: str, *, spool: Spool) -> "LogFileReader":
+    """Open a container's log behind `position` (a Mark's text; "": the beginning). `spool`: in what it is kept.
 
     Raises OSError if there is none (any more), or it can't be read.
     """
-    reader = LogFileReader(path, files=files)
+    reader = LogFileReader(path, spool=spool)
     try:
         await _in_thread(lambda: reader.seek(position))
     except BaseException:
@@ -68,9 +70,9 @@ async def open_log_file(path: Path, position: str, *, files: int) -> "LogFileRea
 class LogFileReader:
     """Reads one container's files in the order in which they were written. Implements OutputReader."""
 
-    def __init__(self, path: Path, *, files: int) -> None:
+    def __init__(self, path: Path, *, spool: Spool) -> None:
         self._path = str(path)
-        self._files = files
+        self._spool = spool
         self._fd = -1
         self._found: Found = (0, 0)
         #: Where in the file the next record begins, and what has been read of it.
@@ -115,14 +117,14 @@ class LogFileReader:
     def seek(self, position: str) -> None:
         """Go behind `position`. Raises OSError."""
         mark, why = _parse(position)
-        chain = self._open_all()
+        chain, full = self._open_all()
         if not chain:
             raise FileNotFoundError(self._path)
         self._fd, self._offset = chain[-1], 0
         if mark is None:
             if why:
                 self._lost = Lost(0, why)
-            elif len(chain) >= self._files:
+            elif full:
                 self._lost = Lost(0, _ROTATED, sure=False)
         elif (place := _find(chain, mark)) is not None:
             self._fd, self._offset = place
@@ -136,21 +138,50 @@ class LogFileReader:
                 os.close(fd)
         self._found = _identity(self._fd)
 
-    def _open_all(self) -> list[int]:
-        """Open all files, the newest first: renamed meanwhile, a file may be met twice, but none is missed."""
-        chain: dict[Found, int] = {}
-        for number in range(_MOST_FILES):
-            try:
-                fd = os.open(self._name(number), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                if number:
-                    break
-                continue
-            if (found := _identity(fd)) in chain:
+    def _open_all(self) -> tuple[list[int], bool]:
+        """Open all files, the newest first, and tell whether some may have been before them.
+
+        Tried again while they are being renamed: a name that is missing just then would look like the last one.
+        """
+        for _ in range(_TRIES):
+            chain, before = self._open_chain()
+            if not before:
+                return [], False
+            if list(before) == list(range(len(before))) and before == self._names():
+                return chain, self._is_full(chain)
+            for fd in chain:
                 os.close(fd)
-            else:
-                chain[found] = fd
-        return list(chain.values())
+            time.sleep(_RENAMING_S)
+        return self._open_chain()[0], True
+
+    def _open_chain(self) -> tuple[list[int], dict[int, Found]]:
+        """Open what there is. Renamed meanwhile, a file may be met twice, but none is missed."""
+        names = self._names()
+        chain: dict[Found, int] = {}
+        for number in names:
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(self._name(number), os.O_RDONLY | os.O_CLOEXEC)
+                if (found := _identity(fd)) in chain:
+                    os.close(fd)
+                else:
+                    chain[found] = fd
+        return list(chain.values()), names
+
+    def _names(self) -> dict[int, Found]:
+        """Return which file each name is of, without those that are missing."""
+        names: dict[int, Found] = {}
+        for number in range(self._spool.files):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(self._name(number))
+                names[number] = (status.st_dev, status.st_ino)
+        return names
+
+    def _is_full(self, chain: Sequence[int]) -> bool:
+        """Tell whether there may have been more. A rotation begins by removing the last, when the first is full."""
+        missing = self._spool.files - len(chain)
+        return (not missing and bool(chain[1:])) or (
+            missing == 1 and os.fstat(chain[0]).st_size >= self._spool.file_bytes
+        )
 
     def _name(self, number: int) -> str:
         return f"{self._path}.{number}" if number else self._path
@@ -253,20 +284,15 @@ class LogFileReader:
 
     def _number(self) -> int:
         """Return the number in this file's name now; 0 if it is gone. Files move upwards only, so none is missed."""
-        for number in range(1, _MOST_FILES):
-            try:
+        for number in range(1, self._spool.files):
+            with contextlib.suppress(FileNotFoundError):
                 status = os.stat(self._name(number))
-            except FileNotFoundError:
-                continue
-            if (status.st_dev, status.st_ino) == self._found:
-                return number
-            if number > self._files:
-                break
+                if (status.st_dev, status.st_ino) == self._found:
+                    return number
         return 0
 
     def _oldest(self) -> str:
-        numbers = range(_MOST_FILES)
-        return self._name(max((n for n in numbers if os.path.exists(self._name(n))), default=0))
+        return self._name(max(self._names(), default=0))
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:

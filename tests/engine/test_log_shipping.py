@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.engine.logfile import LogFileReader
+from agent.engine.output import Spool
 from homeport.spec import LogShipping
 from homeport.status import TaskStatus
 from tests.engine.conftest import Lab
@@ -36,7 +37,7 @@ def yard(
     return Shipyard(lab.engine, intake, tmp_path)
 
 
-async def refuse(path: Path, position: str, *, files: int) -> LogFileReader:
+async def refuse(path: Path, position: str, *, spool: Spool) -> LogFileReader:
     raise PermissionError(path)
 
 

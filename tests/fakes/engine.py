@@ -28,7 +28,7 @@ import msgspec
 from agent.engine.api import ContainerFacts, ContainerPlan, EngineEvent, EngineInfo, ImageFacts, LogLine, PullProgress
 from agent.engine.errors import Conflict, EngineError, EngineUnavailable, NotFound, Rejected
 from agent.engine.logfile import open_log_file
-from agent.engine.output import OutputReader
+from agent.engine.output import OutputReader, Spool
 from agent.engine.plan import IDENTITY_LABELS
 from homeport.clock import Clock
 from homeport.protocol import NetworkBinding
@@ -442,7 +442,9 @@ class FakeEngine:
         if not self._up.is_set():
             raise EngineUnavailable("Cannot connect to the Docker daemon")
         self._record(container_id)
-        with contextlib.closing(await open_log_file(self.log_files[container_id].path, position, files=4)) as reader:
+        with contextlib.closing(
+            await open_log_file(self.log_files[container_id].path, position, spool=Spool(4, 16_000_000))
+        ) as reader:
             yield reader
 
     async def create_volume(

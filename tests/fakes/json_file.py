@@ -37,7 +37,8 @@ class JsonFile:
             file.write(data)
 
     def rotate(self) -> None:
-        """Rename all files, the oldest first; the one too many is gone."""
+        """Remove the one that is too many, then rename all others, the oldest first."""
+        self._name(self.max_file - 1).unlink(missing_ok=True)
         for number in range(self.max_file - 1, 0, -1):
             before = self._name(number - 1)
             if before.exists():

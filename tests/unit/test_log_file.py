@@ -1,6 +1,7 @@
 """Reading a container's rotated files: every record once and in order, or what is missing is told."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from agent.engine.logfile import LogFileReader
-from agent.engine.output import NOWHERE, Lost, Mark, Record
+from agent.engine.output import NOWHERE, Lost, Mark, Record, Spool
 from tests.fakes.json_file import JsonFile
 
 START = 1_800_000_000_000_000_000
@@ -23,7 +24,7 @@ def file(tmp_path: Path) -> JsonFile:
 
 @contextlib.contextmanager
 def reading(file: JsonFile, position: object = "") -> Iterator[LogFileReader]:
-    with contextlib.closing(LogFileReader(file.path, files=4)) as reader:
+    with contextlib.closing(LogFileReader(file.path, spool=Spool(file.max_file, file.max_size))) as reader:
         reader.seek(str(position))
         yield reader
 
@@ -172,7 +173,7 @@ def test_a_position_that_nobody_understands_begins_anew_and_says_so(file: JsonFi
 def test_without_a_file_there_is_nothing_to_open(file: JsonFile) -> None:
     file.remove()
     with pytest.raises(FileNotFoundError):
-        LogFileReader(file.path, files=4).seek("")
+        LogFileReader(file.path, spool=Spool(file.max_file, file.max_size)).seek("")
 
 
 def test_a_reader_of_a_removed_container_reads_what_it_holds(file: JsonFile) -> None:
@@ -181,6 +182,40 @@ def test_a_reader_of_a_removed_container_reads_what_it_holds(file: JsonFile) -> 
         file.remove()
         assert told(reader.read_now(1 << 20)) == [1, 2]
         assert reader.waiting() == 0
+
+
+def test_files_that_rotate_at_the_same_time_are_read_all_the_same(file: JsonFile) -> None:
+    """A thread writes and rotates every few records, as fast as it can; readers come, read on, and go."""
+    file.max_size = 2000
+    total = 6000
+
+    def run() -> None:
+        write(file, *range(1, total + 1))
+
+    items: list[Record | Lost] = []
+    position = ""
+    writing = threading.Thread(target=run)
+    writing.start()
+    try:
+        last = 0
+        while last < total:
+            with reading(file, position) as reader:
+                for _ in range(3):
+                    for item in reader.read_now(5000):
+                        items.append(item)
+                        if isinstance(item, Record):
+                            position, last = str(item.mark), int(item.text)
+    finally:
+        writing.join()
+    expected, gap = 1, False
+    for item in items:
+        if isinstance(item, Lost):
+            gap = True
+            continue
+        number = int(item.text)
+        assert number >= expected, "doubled, or out of order"
+        assert number == expected or gap, f"{expected} to {number} are missing, and nothing says so"
+        expected, gap = number + 1, False
 
 
 class Rotating(RuleBasedStateMachine):
@@ -214,7 +249,7 @@ class Rotating(RuleBasedStateMachine):
     @rule(size=st.integers(1, 300))
     def read(self, size: int) -> None:
         if self.reader is None:
-            self.reader = LogFileReader(self.file.path, files=self.file.max_file)
+            self.reader = LogFileReader(self.file.path, spool=Spool(self.file.max_file, self.file.max_size))
             self.reader.seek(self.position)
         for item in self.reader.read_now(size):
             self.items.append(item)
