@@ -25,7 +25,7 @@ from controlplane.events.noting import ARCHITECTURE, ZONE
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport.arn import ArnFactory
 
-__all__ = ["DEPLOYMENT", "DETAIL_TYPES", "HOMEPORT", "INSTANCE", "OWN_ACTION", "SERVICE", "SOURCE", "TASK", "render"]
+__all__ = ["DEPLOYMENT", "HOMEPORT", "INSTANCE", "OWN_ACTION", "SERVICE", "SOURCE", "TASK", "render"]
 
 Document = dict[str, Any]
 
@@ -37,7 +37,6 @@ SERVICE: Final = "ECS Service Action"
 #: What ECS has no event for.
 HOMEPORT: Final = "homeport"
 OWN_ACTION: Final = "Homeport Service Action"
-DETAIL_TYPES: Final = (TASK, INSTANCE, DEPLOYMENT, SERVICE, OWN_ACTION)
 
 #: `eventType` of those that aren't INFO.
 _TYPES: Final = {
