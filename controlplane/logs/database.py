@@ -70,6 +70,8 @@ class Database:
         self._explain = explain
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="logs-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="logs-reader")
+        #: Whether commits are to wait until there is no job to do.
+        self.jobs_first: Callable[[], bool] = lambda: False
         #: SQLite has found that the file isn't a sound database.
         self.damaged = False
         self._connection: sqlite3.Connection | None = None
@@ -144,13 +146,14 @@ class Database:
         return work.future
 
     def _pump(self) -> None:
-        """Give the writer's thread its next piece of work: batches and jobs by turns."""
+        """Give the writer's thread its next piece of work: batches and jobs by turns, or jobs before batches."""
         if self._busy:
             return
         if not self._commits and not self._jobs:
             self._idle.set()
             return
-        self._job_was_last = bool(self._jobs) and not (self._commits and self._job_was_last)
+        commits_turn = self._job_was_last and not self.jobs_first()
+        self._job_was_last = bool(self._jobs) and not (self._commits and commits_turn)
         if self._job_was_last:
             batch: Sequence[_Work[Any]] = [self._jobs.popleft()]
             call = self._do_alone

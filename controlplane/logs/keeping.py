@@ -63,6 +63,8 @@ class Keeper:
         self._seal_again_at = clock.monotonic()
         self._seal_problem = ""
         self._retention_due = clock.monotonic()
+        # What is appended faster than it can be sealed waits for its commit, instead of being refused.
+        database.jobs_first = lambda: self._tails.size > self._tails.limit
 
     async def open(self) -> None:
         """Bring catalog and files together, and learn what there is. Raises StoreUnavailable."""
@@ -129,10 +131,16 @@ class Keeper:
         if streams := self._tails.full():
             self._sealing = True
             try:
-                work = self._database.submit(_sealing(self._files, streams), self._sealed)
+                work = self._database.submit(_sealing(self._files, streams), self._sealed_what_was_full)
             except StoreUnavailable:
                 return  # it is being closed
             work.add_done_callback(self._seal_done)
+
+    def _sealed_what_was_full(self, sealed: Sealed) -> None:
+        self._sealed(sealed)
+        self._sealing = False
+        # At once, so that it comes before the commits that wait, if there is too much to seal.
+        self._seal_what_is_full()
 
     async def _seal_what_is_old(self) -> None:
         try:
@@ -148,11 +156,9 @@ class Keeper:
         self._seal_problem = ""
 
     def _seal_done(self, work: "asyncio.Future[Sealed]") -> None:
-        self._sealing = False
         error = None if work.cancelled() else work.exception()
-        if error is None:
-            self._seal_what_is_full()
-        else:
+        if error is not None:
+            self._sealing = False
             self._seal_failed(error)
 
     def _seal_failed(self, error: BaseException) -> None:

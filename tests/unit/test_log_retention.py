@@ -261,6 +261,22 @@ async def test_while_sealing_fails_tails_are_kept_up_to_a_bound(tmp_path: Path) 
         assert await store.read("g", "s", max_bytes=GIB) == kept
 
 
+async def test_whoever_writes_faster_than_can_be_sealed_waits(tmp_path: Path) -> None:
+    world = World(tmp_path, limit_bytes=16 * MIB)  # of which tails should be 2 MiB, and may be 4
+    async with world.opened() as store:
+        streams = [f"s{n}" for n in range(100)]
+        await make(store, "g", *streams)
+
+        async def write(name: str) -> None:
+            for n in range(5):
+                await put(store, "g", name, "x" * 50_000, at=T0 + n)
+
+        async with asyncio.TaskGroup() as group:
+            for name in streams:
+                group.create_task(write(name))
+        assert len(await scanned(store, "g")) == 500
+
+
 # ---------------------------------------------------------------- what is deleted
 
 
