@@ -28,6 +28,8 @@ Entry = tuple[int, str, int, StoredEvent]
 
 #: Bytes of events that a scan holds loaded, as CloudWatch counts them.
 _HELD_BYTES: Final = 48 * 1024 * 1024
+#: Entries of a chunk: what is sorted in one go, while no other thread runs.
+_CHUNK: Final = 8192
 
 _at: Final = operator.attrgetter("at")
 _entry_at: Final = operator.itemgetter(0)
@@ -154,15 +156,15 @@ def merged(
     loaded = 0
     for piece in _by_turn(pieces, later):
         if loaded > len(held.runs) // 8:
-            yield held.take(piece.first_at)
+            yield from held.chunks(piece.first_at)
             loaded = 0
         held.add(piece, load(piece))
         loaded += 1
         if held.size > held_bytes:
-            yield held.take(piece.first_at)
+            yield from held.chunks(piece.first_at)
             if held.size > held_bytes:
                 later.add(held.let_go())
-    yield held.take(None)
+    yield from held.chunks(None)
 
 
 def _by_turn(pieces: Iterator[Piece], later: "_Later") -> Iterator[Piece]:
@@ -211,6 +213,19 @@ class _Held:
             name = piece.stream
             self.runs.append((piece, [(event.at, name, event.number, event) for event in events]))
             self.size += _size(self.runs[-1][1])
+
+    def chunks(self, until: int | None) -> Iterator[list[Entry]]:
+        """Yield everything before `until`, in order, in chunks that are quickly sorted; one at least."""
+        while (cut := self._cut(until)) != until:
+            yield self.take(cut)
+        yield self.take(until)
+
+    def _cut(self, until: int | None) -> int | None:
+        """Return the time before which about a chunk's entries are; `until` if no more are before that."""
+        ready = [run for _, run in self.runs if until is None or run[0][0] < until]
+        place = _CHUNK // max(len(ready), 1)
+        cut = min((run[place][0] + 1 for run in ready if len(run) > place), default=until)
+        return cut if until is None or cut is None else min(cut, until)
 
     def take(self, until: int | None) -> list[Entry]:
         """Return everything before `until`, in order."""
