@@ -1,6 +1,8 @@
 """The log store over Loki: the cases that all stores must pass, and what happens when Loki is away or refuses."""
 
 import asyncio
+import os
+import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -32,6 +34,14 @@ class PushingAtOnce(LokiLogStore):
     ) -> None:
         await super().append(group, stream, events, ingested_at=ingested_at, shipment=shipment)
         await self.flush()
+
+
+class OfItsOwnTime(PushingAtOnce):
+    """Has an epoch that no other store has: a Loki that stays keeps what other tests have pushed."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._pusher.epoch = f"{int(self._pusher.epoch, 16) + random.SystemRandom().randrange(10**9):x}"
 
 
 @pytest.fixture
@@ -85,6 +95,17 @@ class TestRunning(LogStoreCases):
             running = group.create_task(store.run())
             yield store
             running.cancel()
+
+
+@pytest.mark.skipif("HOMEPORT_TEST_LOKI_URL" not in os.environ, reason="there is no real Loki")
+class TestReal(LogStoreCases):
+    """A real one, with `reject_old_samples: false` and `creation_grace_period: 100000h`: the cases have fixed times."""
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path, clock: ManualClock) -> AsyncIterator[LogStore]:
+        address = parse_address(os.environ["HOMEPORT_TEST_LOKI_URL"])
+        async with OfItsOwnTime.open(tmp_path / "logs", address, clock) as store:
+            yield store
 
 
 # ---------------------------------------------------------------- pushing
