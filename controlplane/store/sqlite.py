@@ -437,11 +437,17 @@ class SqliteJournal:
         return self._read(lambda connection: connection.execute(statement, arguments).fetchall())
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `read` on the database as it is at one moment: what is pruned meanwhile is there until it ends."""
         try:
             if self._read_connection is None:
                 self._read_connection = connect(self.path)
                 self._read_connection.execute("PRAGMA query_only = ON")
-            return read(self._read_connection)
+            connection = self._read_connection
+            connection.execute("BEGIN")
+            try:
+                return read(connection)
+            finally:
+                connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise JournalError(f"can't read {self.path}: {error}") from error
 

@@ -1,8 +1,9 @@
 """Events are as durable as the changes they tell of: numbered, bounded, read from any place on, never too early."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,26 @@ async def test_too_many_events_are_forgotten_from_the_beginning(tmp_path: Path) 
                 assert [event.number for event in await journal.events(198, limit=3)] == [201, 202, 203]
             pruning.cancel()
         assert (await feed.read(0, limit=1))[0].number == 201
+
+
+async def test_what_is_pruned_meanwhile_is_there_until_a_search_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "state.db"
+
+    def search(connection: sqlite3.Connection, at: float, *, last: int) -> int:
+        kept = connection.execute("SELECT first, last FROM events").fetchall()
+        with closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("DELETE FROM events")
+        assert connection.execute("SELECT first, last FROM events").fetchall() == kept == [(1, 2)]
+        return last
+
+    monkeypatch.setattr("controlplane.store.sqlite.event_before", search)
+    async with running(database) as (journal, state):
+        run_task(state, "a", "b")
+        await state.durable()
+        assert await journal.event_before(0.0) == 2
+        assert await journal.events(0, limit=10) == []
 
 
 async def test_old_events_are_forgotten_and_numbers_are_never_given_twice(tmp_path: Path) -> None:
