@@ -106,6 +106,8 @@ def test_terms_take_letters_of_any_language_and_escaped_quotation_marks() -> Non
         (r"%10\.10\.0\.1%", "from 10.10.0.1"),
         (r"%\x28\x29%", "call()"),
         (r"%a\\b\-c%", "a\\b-c"),
+        ("%^.{3}$%", "aé€"),
+        ("%^[^x]$%", "€"),
     ],
 )
 def test_regular_expressions(pattern: str, text: str) -> None:

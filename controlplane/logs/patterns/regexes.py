@@ -29,12 +29,13 @@ def regex_search(text: str, position: int) -> Callable[[str], bool]:
     options = re2.Options()
     options.log_errors = False
     try:
-        search = re2.compile(text, options).search
+        # Of bytes, in UTF-8 all the same: of text, re2 counts characters for each match, which takes as long again.
+        search = re2.compile(text.encode(), options).search
     except re2.error as err:
         said = err.args[0] if err.args else ""
         said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise PatternError(f"the regular expression at position {position} can't be used: {said}") from err
-    return lambda message: search(message) is not None
+    return lambda message: search(message.encode(errors="replace")) is not None
 
 
 def _check_characters(text: str, position: int) -> None:
