@@ -1,8 +1,10 @@
 """One container's output on its way into the log store: which stream it belongs to, and what keeps it out of there."""
 
 import asyncio
+from collections import OrderedDict
 from contextlib import suppress
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from controlplane.context import Context
 from controlplane.fleet.log_times import EventTimes
@@ -24,24 +26,31 @@ from homeport.ids import InstanceId, TaskId
 from homeport.protocol import LogBatch, LogKind, LogOpen
 from homeport.spec import LogShipping
 
-__all__ = ["Channel", "ChannelRefused", "find_channel", "write"]
+__all__ = ["Channel", "ChannelRefused", "Deleted", "find_channel", "write"]
 
-#: How long an agent waits before it asks again: for a group that someone has to make, for a store that is full or away.
+#: How long an agent waits before it asks again: for a group that someone has to make, for a store that is full or away,
+#: for what was deleted meanwhile.
 RETRY_GROUP_S: Final = 15.0
 RETRY_STORE_S: Final = 5.0
+RETRY_DELETED_S: Final = 0.1
+_MAX_DELETED: Final = 10_000
 #: Events looked at without letting others run.
 _PIECE: Final = 5000
 _KINDS: Final = {int(kind): kind for kind in LogKind}
 
 
-class Channel(NamedTuple):
-    """A container's output and its stream."""
+@dataclass(slots=True)
+class Channel:
+    """A container's output, its stream, and how far it has got."""
 
     task_id: TaskId
     container: str
     group: str
     stream: str
     times: EventTimes
+    #: What its next event is numbered, and where its source stands.
+    next: int = 1
+    position: str = ""
 
 
 class ChannelRefused(Exception):
@@ -57,8 +66,29 @@ class ChannelRefused(Exception):
         self.channel = channel
 
 
-async def find_channel(context: Context, instance_id: InstanceId, message: LogOpen) -> tuple[Channel, LogStream]:
-    """Return the stream of a container of this host's, made if need be (and its group, if the definition says so).
+class Deleted:
+    """How far outputs had got whose streams somebody deleted: they go on there, and what was deleted stays so.
+
+    Of the latest 10,000, in memory: a control plane that was restarted takes again what the host still has.
+    """
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[tuple[TaskId, str], tuple[int, str]] = OrderedDict()
+
+    def note(self, channel: Channel) -> None:
+        """Note that the stream of an open channel is gone."""
+        self._places[channel.task_id, channel.container] = channel.next, channel.position
+        if len(self._places) > _MAX_DELETED:
+            self._places.popitem(last=False)
+
+    def place(self, channel: Channel) -> tuple[int, str] | None:
+        """Return what the next event is numbered, and where the source stands; None if nothing was deleted."""
+        return self._places.get((channel.task_id, channel.container))
+
+
+async def find_channel(context: Context, instance_id: InstanceId, message: LogOpen, deleted: Deleted) -> Channel:
+    """Return the channel of a container of this host's; its stream is made if need be (and its group, if the
+    definition says so).
 
     Raises ChannelRefused.
     """
@@ -78,10 +108,13 @@ async def find_channel(context: Context, instance_id: InstanceId, message: LogOp
     except LogStoreError as error:
         raise _refusal(channel, error) from error
     times.go_on(stream.last_at)
-    return channel, stream
+    channel.next, channel.position = stream.shipped_next, stream.position
+    if stream.shipped_next == 1 and not stream.position and (place := deleted.place(channel)) is not None:
+        channel.next, channel.position = place
+    return channel
 
 
-async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
+async def write(context: Context, channel: Channel, batch: LogBatch, deleted: Deleted) -> int:
     """Write a batch; return the number behind its last event once that is durable.
 
     Raises ChannelRefused if it can't be kept, ProtocolError for what no agent may send.
@@ -100,9 +133,16 @@ async def write(context: Context, channel: Channel, batch: LogBatch) -> int:
             ingested_at=now,
             shipment=Shipment(first=batch.first, position=batch.position, end=batch.end),
         )
+    except (GroupMissing, StreamMissing) as error:
+        deleted.note(channel)
+        # Opened anew at once, it is made again, or the story tells why not.
+        raise ChannelRefused(str(error), retry_after_s=RETRY_DELETED_S) from error
     except LogStoreError as error:
         raise _refusal(channel, error) from error
-    return batch.first + len(events)
+    behind = batch.first + len(events)
+    if behind >= channel.next:
+        channel.next, channel.position = behind, batch.position
+    return behind
 
 
 def _event(channel: Channel, at: int, number: int, text: str, now: int) -> LogEvent:
@@ -143,9 +183,6 @@ def _refusal(channel: Channel, error: LogStoreError) -> ChannelRefused:
                 f"{channel.group}), or set awslogs-create-group to true in the task definition"
             )
             return ChannelRefused(reason, retry_after_s=RETRY_GROUP_S, channel=channel)
-        case StreamMissing():
-            # Deleted meanwhile: opened anew at once, it is made again.
-            return ChannelRefused(str(error), retry_after_s=0.1)
         case StoreUnavailable():
             return ChannelRefused(str(error), channel=channel)
         case _:

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from controlplane.context import Context
 from controlplane.fleet.handshake import SessionRefused, greet
-from controlplane.fleet.log_channels import Channel, ChannelRefused, find_channel, write
+from controlplane.fleet.log_channels import Channel, ChannelRefused, Deleted, find_channel, write
 from controlplane.fleet.wire import MAX_FRAME_BYTES, LogsWire, PeerGone
 from homeport.errors import ProtocolError
 from homeport.ids import InstanceId, new_hex_id
@@ -62,6 +62,7 @@ class LogIntake:
         self._strangers = 0
         self._running = False
         self._told: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._deleted = Deleted()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the route. It isn't signed: a host proves itself by its key."""
@@ -90,7 +91,7 @@ class LogIntake:
         wire = LogsWire(request, socket)
         hello = await self._admit(wire)
         if hello is not None:
-            await self._hold(LogLink(self._context, hello.instance_id, wire, self._tell))
+            await self._hold(LogLink(self._context, hello.instance_id, wire, self._tell, self._deleted))
         return socket
 
     async def _admit(self, wire: LogsWire) -> Hello | None:
@@ -144,11 +145,12 @@ Tell = Callable[[Channel, str], None]
 class LogLink:
     """One host's link, whose key is proved. `run` is its life."""
 
-    def __init__(self, context: Context, instance_id: InstanceId, wire: LogsWire, tell: Tell) -> None:
+    def __init__(self, context: Context, instance_id: InstanceId, wire: LogsWire, tell: Tell, deleted: Deleted) -> None:
         self.instance_id = instance_id
         self._context = context
         self._wire = wire
         self._tell = tell
+        self._deleted = deleted
         self._channels: dict[int, Channel] = {}
         self._waiting: asyncio.Queue[LogOpen | LogBatch] = asyncio.Queue(MAX_WAITING)
         self._scope: asyncio.Timeout | None = None
@@ -215,7 +217,7 @@ class LogLink:
                 if isinstance(message, LogOpen):
                     await self._open(message)
                 elif (channel := self._channels.get(message.channel)) is not None:
-                    kept[message.channel] = await write(self._context, channel, message)
+                    kept[message.channel] = await write(self._context, channel, message, self._deleted)
                     self._tell(channel, "")
                     if message.end:
                         del self._channels[message.channel]
@@ -236,9 +238,9 @@ class LogLink:
     async def _open(self, message: LogOpen) -> None:
         if len(self._channels) >= MAX_CHANNELS:
             raise ProtocolError(f"more than {MAX_CHANNELS} log channels")
-        channel, stream = await find_channel(self._context, self.instance_id, message)
+        channel = await find_channel(self._context, self.instance_id, message, self._deleted)
         self._channels[message.channel] = channel
-        await self._wire.send(LogOpened(channel=message.channel, next=stream.shipped_next, position=stream.position))
+        await self._wire.send(LogOpened(channel=message.channel, next=channel.next, position=channel.position))
 
 
 def _leaf(error: BaseException) -> BaseException:

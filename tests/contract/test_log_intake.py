@@ -231,18 +231,41 @@ async def test_a_store_that_is_full_refuses_and_heals(tmp_path: Path) -> None:
         assert await kept(server) == ["a", "b"]
 
 
-async def test_a_stream_that_was_deleted_is_made_again(tmp_path: Path) -> None:
-    async with linked(tmp_path) as (server, _, connect), connect() as link:
+@pytest.mark.parametrize("what", ["stream", "group"])
+async def test_what_was_deleted_is_made_again_and_goes_on(tmp_path: Path, what: str) -> None:
+    """What was shipped before stays deleted, though its host still has it; no story tells of a missing group."""
+    async with linked(tmp_path) as (server, _, connect):
+        logs = server.context.logs
+        async with connect() as link:
+            await link.open()
+            await link.send(batch("a", position="p"))
+            await link.acked()
+            await (logs.delete_stream(GROUP, STREAM) if what == "stream" else logs.delete_group(GROUP))
+            await link.send(batch("b", first=2, position="q"))
+            assert (await link.receive(LogRefused)).retry_after_s < 1
+            assert await link.open() == LogOpened(channel=1, next=2, position="p")
+        async with connect() as link:
+            assert await link.open() == LogOpened(channel=1, next=2, position="p")
+            await link.send(batch("b", first=2, position="q"))
+            assert await link.acked() == {1: 3}
+        assert await kept(server) == ["b"]
+        assert (await logs.stream(GROUP, STREAM)).shipped_next == 3
+        assert await story(server) == []
+
+
+async def test_a_group_that_was_deleted_and_nobody_makes_again_is_waited_for(tmp_path: Path) -> None:
+    async with linked(tmp_path, create_group=False) as (server, _, connect), connect() as link:
+        group = LogGroup(name=GROUP, created_at=0)
+        await server.context.logs.create_group(group)
         await link.open()
-        await link.send(batch("a"))
+        await link.send(batch("a", position="p"))
         await link.acked()
-        await server.context.logs.delete_stream(GROUP, STREAM)
+        await server.context.logs.delete_group(GROUP)
         await link.send(batch("b", first=2))
         assert (await link.receive(LogRefused)).retry_after_s < 1
-        assert (await link.open()).next == 1
-        await link.send(batch("b", first=2))
-        assert await link.acked() == {1: 3}
-        assert await kept(server) == ["b"]
+        assert (await link.refused()).retry_after_s > 1
+        await server.context.logs.create_group(group)
+        assert await link.open() == LogOpened(channel=1, next=2, position="p")
 
 
 async def test_the_last_batch_ends_the_stream(tmp_path: Path) -> None:
