@@ -171,6 +171,8 @@ class LogChannel:
         self._under_way: deque[Frame] = deque()
         self._size = 0
         self._news = asyncio.Event()
+        #: Whether anything that was sent over it is kept.
+        self.kept = False
 
     async def open(self, task_id: TaskId, container: str, runtime_id: str) -> LogOpened:
         """Open it for a container's output. Raises ChannelRefused, LinkLost."""
@@ -180,11 +182,15 @@ class LogChannel:
             await self._next_news()
         return self._opened
 
-    async def send(self, frame: Frame) -> None:
-        """Send a batch, as soon as there is room for it. Raises ChannelRefused, LinkLost."""
+    async def room(self) -> None:
+        """Wait until there is room for more under way, of this one and of all. Raises ChannelRefused."""
         while self._size >= _MAX_OF_ONE:
             await self._next_news()
         await self._link.room()
+        self.check()
+
+    async def send(self, frame: Frame) -> None:
+        """Send a batch; whoever sends much waits for `room` before. Raises ChannelRefused, LinkLost."""
         self.check()
         self._under_way.append(frame._replace(data=b""))
         self._size += frame.size
@@ -223,6 +229,7 @@ class LogChannel:
         """What is numbered below `upto` is kept."""
         while self._under_way and self._under_way[0].next <= upto:
             frame = self._under_way.popleft()
+            self.kept = True
             self._size -= frame.size
             self._link.released(frame.size)
             self._link.arrived(frame)

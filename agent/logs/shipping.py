@@ -63,26 +63,20 @@ async def ship(
         try:
             await _Shipping(stream, channel, link, engine, clock).run()
             stream.done = True
-            return
         except LinkLost:
             raise
         except ChannelRefused as refusal:
             refused()
-            tries = 0
-            _tell(stream, str(refusal))
             stream.done = refusal.final
-            pause_s = _pause_s(refusal, rng)
-        except EngineError as error:
-            tries += 1
-            _tell(stream, str(error))
-            pause_s = delay_s(tries, rng.random())
+            trouble, pause_s = str(refusal), _pause_s(refusal, rng)
         except Exception as error:  # noqa: BLE001  # what one container's output does to the agent must not stop others
-            tries += 1
-            _tell(stream, f"{type(error).__name__}: {error}")
+            tries = 1 if channel.kept else tries + 1
+            trouble = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
             pause_s = delay_s(tries, rng.random())
         finally:
             channel.close()
         if not stream.done:
+            _tell(stream, trouble, anew=channel.kept)
             await asyncio.sleep(pause_s)
 
 
@@ -116,8 +110,9 @@ def _pause_s(refusal: ChannelRefused, rng: random.Random) -> float:
     return min(refusal.retry_after_s, _RETRY_AFTER_CAP_S) * rng.uniform(1.0, 1.25)
 
 
-def _tell(stream: LogStream, trouble: str) -> None:
-    if trouble != stream.told:
+def _tell(stream: LogStream, trouble: str, *, anew: bool) -> None:
+    """Say once why output is held up, and once more if some was kept meanwhile."""
+    if trouble != stream.told or anew:
         stream.told = trouble
         _log.warning("output is not shipped for now", task=stream.task_id, container=stream.container, reason=trouble)
 
@@ -165,7 +160,7 @@ class _Shipping:
         while not stream.done:
             # Asked first: what is read after a container has stopped is all there is.
             stopped = stream.stopped
-            await self._link.room()
+            await self._channel.room()
             async with self._link.turn:
                 items = await reader.read(_READ_BYTES)
                 self._unread_since = None
@@ -222,7 +217,6 @@ class _Shipping:
         for frame in await self._frames(events, end=False):
             await self._send_frame(frame)
         self._sent_at = self._clock.monotonic()
-        self._stream.told = ""
 
     def _untold(self) -> list[PendingGap]:
         return [each for each in self._stream.gaps if each.number is None]
@@ -231,7 +225,10 @@ class _Shipping:
         """Return where the source stands behind these events, or behind what was sent before."""
         if events and events[-1].mark is not None:
             return events[-1].mark
-        return Mark.parse(self._position) if self._position else Mark(0)
+        try:
+            return Mark.parse(self._position)
+        except ValueError:
+            return Mark(0)
 
     async def _frames(self, events: list[Event], *, end: bool) -> list[Frame]:
         def make() -> list[Frame]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from agent.engine.errors import NotFound
 from agent.logs.batches import BATCH_BYTES
@@ -164,8 +165,10 @@ async def test_a_refusal_is_only_for_a_while_and_one_container(
     say(engine, state, "here")
     say(engine, other, "held")
     async with yard.running(state, other):
-        await eventually(lambda: intake.of("t1").lines == ["here"])
-        await eventually(lambda: yard.metric("refused_total") > 2)
+        with capture_logs() as said:
+            await eventually(lambda: intake.of("t1").lines == ["here"])
+            await eventually(lambda: yard.metric("refused_total") > 2)
+        assert [each["reason"] for each in said] == ["the disk is full"]
         intake.refuse = lambda _: None
         await eventually(lambda: intake.of("t2", "db").lines == ["held"])
         # In the midst of it, too.
