@@ -1,27 +1,27 @@
 """How events are shown: one line each, with when, what kind, which, what it is now, and why."""
 
-import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from homeport.cli.output import mib, moment, short_id, vcpu
+from homeport.cli.output import is_coloured, mib, moment, short_id, vcpu
 
-__all__ = ["Line", "line_of", "says_again", "show"]
+__all__ = ["DETAIL_TYPES", "Line", "line_of", "says_again", "show"]
 
 #: Kind -> its colour.
 _COLOURS: Final = {"task": 36, "instance": 35, "deployment": 34, "service": 33}
 _GOOD: Final = 32
 _WARNING: Final = 33
 _BAD: Final = 31
-_KINDS: Final = {
-    "ECS Task State Change": "task",
-    "ECS Container Instance State Change": "instance",
-    "ECS Deployment State Change": "deployment",
-    "ECS Service Action": "service",
-    "Homeport Service Action": "service",
+#: Kind -> the detail types that it is short for.
+DETAIL_TYPES: Final = {
+    "task": ("ECS Task State Change",),
+    "instance": ("ECS Container Instance State Change",),
+    "deployment": ("ECS Deployment State Change",),
+    "service": ("ECS Service Action", "Homeport Service Action"),
 }
+_KINDS: Final = {name: kind for kind, names in DETAIL_TYPES.items() for name in names}
 #: Service actions that are changes of deployments, too.
 _TWICE: Final = frozenset(f"SERVICE_DEPLOYMENT_{state}" for state in ("IN_PROGRESS", "COMPLETED", "FAILED"))
 _OF_TYPE: Final = {"WARN": _WARNING, "ERROR": _BAD}
@@ -66,9 +66,8 @@ def says_again(event: dict[str, Any]) -> bool:
 
 def show(line: Line) -> None:
     """Print a line on standard output; in colours if that is a terminal."""
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     kind, state = f"{line.kind:{_KIND_WIDTH}}", line.state
-    if coloured:
+    if is_coloured(sys.stdout):
         kind = f"\x1b[{_COLOURS.get(line.kind, 37)}m{kind}\x1b[0m"
         state = state if line.colour is None else f"\x1b[{line.colour}m{state}\x1b[0m"
     parts = [line.at, kind, line.which, state, line.why]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from homeport.cli.absence import Absence
 from homeport.cli.durations import MOMENT
 from homeport.cli.errors import CannotConnect, CliError
-from homeport.cli.options import Command, Target, json_option, target_options
+from homeport.cli.options import Command, Target, json_option, target_options, types_option
 from homeport.cli.output import say
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ __all__ = ["events"]
 _PATH: Final = "/homeport/v1/events"
 #: What is shown when nothing says from when on.
 _RECENT_S: Final = 3600.0
-#: Seconds before the next attempt to go on, growing up to the last.
-_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 
 @click.command(cls=Command, short_help="Show what happens to tasks, services, deployments and hosts.")
@@ -31,13 +30,7 @@ _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
 @click.option("--cluster", metavar="NAME", help="Only those of a cluster.")
 @click.option("--service", metavar="NAME", help="Only those of a service, its tasks' included.")
 @click.option("--task", metavar="TASK", help="Only those of a task: the beginning of its id, or its ARN.")
-@click.option(
-    "--type",
-    "types",
-    multiple=True,
-    metavar="TYPE",
-    help="Only task, instance, deployment or service, or a whole detail-type; may be repeated.",
-)
+@types_option
 @click.option("--pattern", metavar="JSON", help="Only those that match an EventBridge event pattern.")
 @target_options
 @json_option
@@ -83,7 +76,7 @@ def events(
 def _stream(client: "Client", query: dict[str, Any], *, follow: bool) -> Iterator[dict[str, Any]]:
     """Yield the documents. One that is followed goes on where it was when the control plane has been away."""
     reader = _Reader(client, query, follow=follow)
-    pauses = 0
+    absence = Absence()
     while True:
         try:
             yield from reader.read()
@@ -95,11 +88,7 @@ def _stream(client: "Client", query: dict[str, Any], *, follow: bool) -> Iterato
         except CliError as error:
             if not (follow and reader.has_begun and reader.begin_anew(error)):
                 raise
-        if reader.moved or pauses == 0:
-            pauses = 0
-            say("homeport: the control plane is away; this goes on once it is back (Ctrl-C ends it)")
-        time.sleep(_PAUSES_S[min(pauses, len(_PAUSES_S) - 1)])
-        pauses += 1
+        absence.wait(anew=reader.moved)
 
 
 class _Reader:

@@ -1,12 +1,11 @@
 """How lines of logs are shown: prefixed and coloured by task on a terminal, plain in a pipe, JSON for programs."""
 
 import json
-import os
 import sys
 import zlib
 from typing import IO, Any, Final
 
-from homeport.cli.output import moment, say
+from homeport.cli.output import is_coloured, moment, say
 
 __all__ = ["Printer"]
 
@@ -26,7 +25,7 @@ class Printer:
         self._prefix = prefix
         self._timestamps = timestamps
         self._as_json = as_json
-        self._coloured = {out: _is_coloured(out) for out in (sys.stdout, sys.stderr)}
+        self._coloured = {out: is_coloured(out) for out in (sys.stdout, sys.stderr)}
 
     def line(self, line: dict[str, Any]) -> None:
         """Print a line, or each line of an event of several."""
@@ -65,10 +64,6 @@ def _text(line: dict[str, Any], *, coloured: bool) -> str:
     for begin, end in reversed(line.get("matches", ())):
         text = f"{text[:begin]}{_MATCH}{text[begin:end]}{_RESET}{text[end:]}" if end > begin else text
     return text
-
-
-def _is_coloured(out: IO[str]) -> bool:
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _write(out: IO[str], text: str) -> None:

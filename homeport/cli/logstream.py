@@ -1,8 +1,8 @@
 """Reading a stream of log lines to its end; one that is followed also over restarts of the control plane."""
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
+from homeport.cli.absence import Absence
 from homeport.cli.errors import CannotConnect, CliError
 
 if TYPE_CHECKING:
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["stream_logs"]
 
 _PATH: Final = "/homeport/v1/logs"
-#: Seconds before the next attempt to go on, growing up to the last.
-_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 
 def stream_logs(client: "Client", query: dict[str, str], printer: "Printer", *, follow: bool = False) -> None:
@@ -23,7 +21,7 @@ def stream_logs(client: "Client", query: dict[str, str], printer: "Printer", *, 
     where it was, without loss or repetition.
     """
     reader = _Reader(client, query, printer, follow=follow)
-    pauses = 0
+    absence = Absence()
     while True:
         try:
             reader.read()
@@ -31,11 +29,7 @@ def stream_logs(client: "Client", query: dict[str, str], printer: "Printer", *, 
         except CannotConnect as error:
             if error.code or not reader.standing:
                 raise
-            if pauses == 0 or reader.moved:
-                pauses = 0
-                printer.note("the control plane is away; the log goes on once it is back (Ctrl-C ends this)")
-        time.sleep(_PAUSES_S[min(pauses, len(_PAUSES_S) - 1)])
-        pauses += 1
+        absence.wait(anew=reader.moved)
 
 
 class _Reader:

@@ -14,7 +14,7 @@ from homeport.errors import HomeportError
 if TYPE_CHECKING:
     from homeport.cli.client import Client
 
-__all__ = ["Command", "Target", "cluster_option", "data_dir_option", "json_option", "target_options"]
+__all__ = ["Command", "Target", "cluster_option", "data_dir_option", "json_option", "target_options", "types_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,3 +109,9 @@ def cluster_option(function: F) -> F:
     return click.option("--cluster", metavar="NAME", default="default", show_default=True, help="The cluster.")(
         function
     )
+
+
+def types_option(function: F) -> F:
+    """Add `--type`: kinds of events."""
+    text = "Only task, instance, deployment or service, or a whole detail-type; may be repeated."
+    return click.option("--type", "types", multiple=True, metavar="TYPE", help=text)(function)

@@ -5,16 +5,17 @@ cut, so that `| grep` and `| awk` see whole ids.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["age", "console", "mib", "moment", "print_json", "print_table", "say", "short_id", "vcpu"]
+__all__ = ["age", "console", "is_coloured", "mib", "moment", "print_json", "print_table", "say", "short_id", "vcpu"]
 
 #: Columns of a table that nobody looks at on a terminal.
 _PIPE_WIDTH: Final = 400
@@ -32,6 +33,11 @@ def console(*, stderr: bool = False, at_least: int = 0) -> "Console":
     if out.width < at_least:
         out.width = at_least
     return out
+
+
+def is_coloured(out: IO[str]) -> bool:
+    """Tell whether colours may be used there (https://no-color.org)."""
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_json(document: Any) -> None:

@@ -2,24 +2,16 @@
 
 import json
 import time
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from homeport.cli.errors import CliError
-from homeport.cli.options import Command, Target, json_option, target_options
+from homeport.cli.options import Command, Target, json_option, target_options, types_option
 from homeport.cli.output import age, print_json, print_table, say
 
 __all__ = ["webhooks"]
-
-#: What `--type` may say for short.
-_TYPES: Final = {
-    "task": "ECS Task State Change",
-    "instance": "ECS Container Instance State Change",
-    "deployment": "ECS Deployment State Change",
-    "service": "ECS Service Action",
-}
 
 
 @click.group(short_help="Have events sent to a URL: add, ls, test, rm.")
@@ -34,13 +26,7 @@ def webhooks() -> None:
 @click.argument("url")
 @click.option("--name", metavar="NAME", help="Its name; if not said, it is made from the URL's host.")
 @click.option("--pattern", metavar="JSON", help="Only events that match this EventBridge event pattern.")
-@click.option(
-    "--type",
-    "types",
-    multiple=True,
-    metavar="TYPE",
-    help="Only task, instance, deployment or service, or a whole detail-type; may be repeated.",
-)
+@types_option
 @target_options
 @json_option
 def add(url: str, name: str | None, pattern: str | None, types: tuple[str, ...], target: Target, as_json: bool) -> None:
@@ -48,7 +34,9 @@ def add(url: str, name: str | None, pattern: str | None, types: tuple[str, ...],
     if pattern and types:
         raise click.UsageError("--pattern and --type can't be given both: put the types into the pattern.")
     if types:
-        pattern = json.dumps({"detail-type": [_TYPES.get(each, each) for each in types]})
+        from homeport.cli.eventlines import DETAIL_TYPES
+
+        pattern = json.dumps({"detail-type": [name for each in types for name in DETAIL_TYPES.get(each, (each,))]})
     answer = target.client().own("CreateWebhook", name=name or _name(url), url=url, pattern=pattern)
     if as_json:
         print_json(answer)

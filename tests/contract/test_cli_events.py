@@ -167,7 +167,7 @@ def told(number: int) -> tuple[int, str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("homeport.cli.events._PAUSES_S", (0.0,))
+    monkeypatch.setattr("homeport.cli.absence._PAUSES_S", (0.0,))
 
 
 def follow(client: FakeClient, count: int) -> list[int]:

@@ -96,6 +96,12 @@ def test_a_webhook_from_its_making_to_its_end(server: ApiServer, homeport: Homep
     assert "There is no webhook named 'mine'." in homeport("webhooks", "rm", "mine", code=3).output
 
 
+def test_a_type_is_short_for_all_that_events_shows_as_such(server: ApiServer, homeport: Homeport) -> None:
+    homeport("webhooks", "add", "https://a.test/", "--name", "mine", "--type", "service", "--type", "Homeport Test")
+    pattern = json.loads(server.client("events").describe_rule(Name="mine")["EventPattern"])
+    assert pattern == {"detail-type": ["ECS Service Action", "Homeport Service Action", "Homeport Test"]}
+
+
 @pytest.mark.usefixtures("delivering")
 def test_why_a_webhook_fails_is_told(server: ApiServer, homeport: Homeport, endpoint: Endpoint) -> None:
     homeport("webhooks", "add", endpoint.url)  # named by its host

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from homeport.cli import logstream
 from homeport.cli.client import Client
 from homeport.cli.errors import CannotConnect, CliError
 from homeport.cli.loglines import Printer
@@ -90,7 +89,7 @@ class Scripted:
 
 
 def read(client: Scripted, monkeypatch: pytest.MonkeyPatch, *, follow: bool = True) -> None:
-    monkeypatch.setattr(logstream, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr("homeport.cli.absence._PAUSES_S", (0.0,))
     stream_logs(cast("Client", client), {"task": "t"}, Printer(), follow=follow)
 
 
