@@ -36,7 +36,11 @@ class ContainersLogs:
         register_web(ecs, "two", [WEB, SIDE])
         return cls(fleet)
 
-    def ship(
+    def ship(self, task_arn: str, *lines: tuple[int, str], **more: Any) -> None:
+        """Ship lines, each with the second (after BEGAN) in which it was written."""
+        _ = self.server.call(lambda: self.arrive(task_arn, *lines, **more))
+
+    async def arrive(
         self,
         task_arn: str,
         *lines: tuple[int, str],
@@ -44,24 +48,20 @@ class ContainersLogs:
         kind: LogKind = LogKind.STDOUT,
         end: bool = False,
     ) -> None:
-        """Ship lines, each with the second (after BEGAN) in which it was written."""
-        task = self.fleet.record(task_arn)
+        """Do what `ship` does, on the server's loop."""
+        task = self._record(task_arn)
         shipping = task.spec.container(container).shipping
         name = stream_name(task, container)
         first = self._shipped.get((task.id, container), 1)
         events = [LogEvent(at=(BEGAN + at) * 1000, text=text, kind=kind) for at, text in lines]
         self._shipped[task.id, container] = first + len(events)
-
-        async def append() -> None:
-            logs = self.fleet.context.logs
-            with suppress(GroupExists):
-                await logs.create_group(LogGroup(name=shipping.group, created_at=1))
-            with suppress(StreamExists):
-                await logs.create_stream(shipping.group, name, at=1)
-            shipment = Shipment(first=first, position="p", end=end)
-            await logs.append(shipping.group, name, events, ingested_at=1, shipment=shipment)
-
-        _ = self.server.call(append)
+        logs = self.fleet.context.logs
+        with suppress(GroupExists):
+            await logs.create_group(LogGroup(name=shipping.group, created_at=1))
+        with suppress(StreamExists):
+            await logs.create_stream(shipping.group, name, at=1)
+        shipment = Shipment(first=first, position="p", end=end)
+        await logs.append(shipping.group, name, events, ingested_at=1, shipment=shipment)
 
     def archive(self, task_arn: str) -> None:
         """Have a task leave memory."""

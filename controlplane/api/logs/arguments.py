@@ -15,7 +15,17 @@ from controlplane.api.registry import Document
 from controlplane.context import Context
 from controlplane.logs.api import GroupMissing, LogGroup
 
-__all__ = ["find_group", "group_of", "invalid_token", "millis", "page_token", "required_group", "times", "token_key"]
+__all__ = [
+    "find_group",
+    "group_name",
+    "group_of",
+    "invalid_token",
+    "millis",
+    "page_token",
+    "required_group",
+    "times",
+    "token_key",
+]
 
 #: What a token's key is made of: numbers that every store can take, and names.
 _Part = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | str
@@ -25,12 +35,19 @@ T = TypeVar("T")
 
 def find_group(context: Context, identifier: str) -> LogGroup:
     """Return the log group of a name or ARN. Raises GroupMissing, also for an ARN of elsewhere."""
-    if identifier.startswith("arn:"):
-        here = context.arns.log_group("")
-        if not identifier.startswith(here):
-            raise GroupMissing(f"{identifier} is no log group of this account and region")
-        identifier = identifier.removeprefix(here)
-    return context.logs.group(identifier)
+    return context.logs.group(group_name(context, identifier))
+
+
+def group_name(context: Context, identifier: str) -> str:
+    """Return the name of the log group that a name or ARN means, if there is one. Raises GroupMissing for an ARN of
+    elsewhere.
+    """
+    if not identifier.startswith("arn:"):
+        return identifier
+    here = context.arns.log_group("")
+    if not identifier.startswith(here):
+        raise GroupMissing(f"{identifier} is no log group of this account and region")
+    return identifier.removeprefix(here)
 
 
 def group_of(context: Context, request: Document) -> LogGroup | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from controlplane.api.logs.arguments import invalid_token, millis, required_group, times
 from controlplane.api.logs.calls import invalid, logs_operation
+from controlplane.api.logs.stopping import last_lines
 from controlplane.api.logs.streams import sequence_token
 from controlplane.api.registry import Document
 from controlplane.context import Context
@@ -114,6 +115,8 @@ async def get_log_events(context: Context, request: Document) -> Document:
     """Read a page of a stream's events in their order: the last ones, with startFromHead the first ones, or with a
     token what lies ahead of it or behind. At either end the token is the one that was sent: it never ends.
     """
+    # First of all: they may be what makes the group.
+    await last_lines(context, request)
     group = required_group(context, request).name
     stream = request["logStreamName"]
     start, end = times(request)

@@ -14,7 +14,7 @@ from controlplane.logs.api import GroupMissing, LogStream, StoreUnavailable, Str
 from controlplane.state.records import TaskRecord
 from homeport.spec import LogShipping
 
-__all__ = ["LateFeed", "open_feed", "stream_name"]
+__all__ = ["LateFeed", "open_feed", "settled", "stream_name"]
 
 #: What a container wrote reaches the store within a second; how long the last lines of one that has just stopped, or
 #: the first ones of one that has just begun, are waited for, and how long after its stop that makes sense.
@@ -35,7 +35,7 @@ async def open_feed(context: Context, read_logs: ReadLogs, task: TaskRecord, con
         return HostFeed(context, read_logs, task, container)
     problem = ""
     try:
-        stream = await _settled(context, task, container, shipping)
+        stream = await settled(context, task, container, shipping)
     except StoreUnavailable as error:
         stream, problem = None, f"the log store is away: {error}"
     if stream is not None and (stream.next_number > 1 or stream.ended):
@@ -95,7 +95,7 @@ async def _find(context: Context, task: TaskRecord, container: str, shipping: Lo
     return None
 
 
-async def _settled(context: Context, task: TaskRecord, container: str, shipping: LogShipping) -> LogStream | None:
+async def settled(context: Context, task: TaskRecord, container: str, shipping: LogShipping) -> LogStream | None:
     """Return the stream, once it has the last lines of a container that has just stopped, if its host can send them."""
     stream = await _find(context, task, container, shipping)
     began = context.clock.monotonic()
