@@ -20,6 +20,7 @@ from aiohttp import web
 
 from controlplane import retention
 from controlplane.api.ecs.clusters import ensure_default_cluster
+from controlplane.api.events_route import EventStreams
 from controlplane.api.logs_route import LogStreams
 from controlplane.api.registry import HANDLERS
 from controlplane.api.server import FrontDoor
@@ -28,7 +29,6 @@ from controlplane.context import Context, Endpoints
 from controlplane.events import delivery
 from controlplane.events.feed import JournalFeed
 from controlplane.events.hosts import HostTeller
-from controlplane.events.route import EventStreams
 from controlplane.fleet.assignments_route import assignments_routes
 from controlplane.fleet.hub import FleetHub
 from controlplane.fleet.install import install_routes

@@ -54,7 +54,7 @@ _Batch = Sequence[Item] | _Failure | None
 
 
 class LogStreams:
-    """Serves logs. Add `routes()` to the server and keep `run()` running: when it ends, so do open streams.
+    """Serves logs. Add `routes()` to the server and keep `run()` running: when it ends, readers are cut off.
 
     `read_logs`: how a host is asked for a log (`FleetHub.read_logs`).
     """
@@ -79,11 +79,7 @@ class LogStreams:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await read_body(request)
-            identity = self._front_door.authenticate(request, body)
-            if identity.service != "homeport":
-                raise ApiError(
-                    "Credential should be scoped to correct service: 'homeport'.", code="InvalidSignatureException"
-                )
+            self._front_door.authenticate_own(request, body)
             self._readers.check()
             subject, wanted = await parse(self._context, request.query, body)
         except ApiError as error:

@@ -18,6 +18,11 @@ class Readers:
         self._tasks: set[asyncio.Task[object]] = set()
         self._stopping = False
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._tasks)
+
     async def run(self) -> None:
         """Wait until cancelled, then cut all readers off."""
         try:

@@ -24,7 +24,7 @@ from controlplane.api.model import Operation, Service
 from controlplane.api.readers import Readers
 from controlplane.api.registry import CALLER, Answer, Document, Handler
 from controlplane.api.rest import RestRoutes
-from controlplane.api.services import load_handlers, load_services
+from controlplane.api.services import HOMEPORT, load_handlers, load_services
 from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_service
 from controlplane.api.validation import check
 from controlplane.api.wire import codec_of
@@ -133,6 +133,10 @@ class FrontDoor:
             )
         )
 
+    def authenticate_own(self, request: web.Request, body: bytes) -> None:
+        """As `authenticate`, for what no AWS service has: it is signed for Homeport's own."""
+        _check_scope(self.authenticate(request, body), HOMEPORT.signing_name)
+
     def error_response(self, error: ApiError) -> web.Response:
         """Render an error outside of `POST /` in AWS's JSON form, under a request id of its own."""
         return _refusal(error, new_uuid(self._context.random))[1]
@@ -216,11 +220,7 @@ class FrontDoor:
                 f"Unknown service '{identity.service:.100}'{asked}: Homeport speaks {known}.",
                 code="UnknownOperationException",
             )
-        if identity.service != service.signing_name:
-            raise ApiError(
-                f"Credential should be scoped to correct service: '{service.signing_name}'.",
-                code="InvalidSignatureException",
-            )
+        _check_scope(identity, service.signing_name)
         name = self._rest_name(call) if service.protocol == "rest-json" else _operation_name(call, service)
         handler = self._handlers.get((service.name, name))
         if service.operations is not None:
@@ -262,6 +262,13 @@ class FrontDoor:
         assert call.handler is not None
         result = call.handler(self._context, document)
         return await result if inspect.isawaitable(result) else result
+
+
+def _check_scope(identity: Identity, signing_name: str) -> None:
+    if identity.service != signing_name:
+        raise ApiError(
+            f"Credential should be scoped to correct service: '{signing_name}'.", code="InvalidSignatureException"
+        )
 
 
 def _operation_name(call: _Call, service: Service | None) -> str:

@@ -3,12 +3,22 @@
 import time
 from typing import Final
 
+from homeport.cli.errors import CannotConnect, CliError
 from homeport.cli.output import say
 
-__all__ = ["Absence"]
+__all__ = ["Absence", "is_absence"]
 
 #: Seconds before the next attempt to go on, growing up to the last.
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
+
+
+#: What one that is stopping answers while it still does.
+_STOPPING: Final = "ServiceUnavailableException"
+
+
+def is_absence(error: CliError) -> bool:
+    """Tell whether an error may be over once the control plane is back."""
+    return error.code == _STOPPING or (isinstance(error, CannotConnect) and not error.code)
 
 
 class Absence:

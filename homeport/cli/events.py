@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from homeport.cli.absence import Absence
+from homeport.cli.absence import Absence, is_absence
 from homeport.cli.durations import MOMENT
-from homeport.cli.errors import CannotConnect, CliError
+from homeport.cli.errors import CliError
 from homeport.cli.options import Command, Target, json_option, target_options, types_option
 from homeport.cli.output import say
 
@@ -82,11 +82,8 @@ def _stream(client: "Client", query: dict[str, Any], *, follow: bool) -> Iterato
             yield from reader.read()
             if not follow:
                 return
-        except CannotConnect as error:
-            if error.code or not reader.has_begun or not follow:
-                raise
         except CliError as error:
-            if not (follow and reader.has_begun and reader.begin_anew(error)):
+            if not (follow and reader.has_begun and (is_absence(error) or reader.begin_anew(error))):
                 raise
         absence.wait(anew=reader.moved)
 

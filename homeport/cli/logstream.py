@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from homeport.cli.absence import Absence
-from homeport.cli.errors import CannotConnect, CliError
+from homeport.cli.absence import Absence, is_absence
+from homeport.cli.errors import CliError
 
 if TYPE_CHECKING:
     from homeport.cli.client import Client
@@ -26,8 +26,8 @@ def stream_logs(client: "Client", query: dict[str, str], printer: "Printer", *, 
         try:
             reader.read()
             return
-        except CannotConnect as error:
-            if error.code or not reader.standing:
+        except CliError as error:
+            if not (reader.standing and is_absence(error)):
                 raise
         absence.wait(anew=reader.moved)
 

@@ -27,11 +27,11 @@ from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from controlplane.api.ecs.clusters import ensure_default_cluster
+from controlplane.api.events_route import EventStreams
 from controlplane.api.logs_route import LogStreams
 from controlplane.api.server import FrontDoor
 from controlplane.context import Context, Endpoints
 from controlplane.events.feed import JournalFeed
-from controlplane.events.route import EventStreams
 from controlplane.logs.insights.queries import run_queries
 from controlplane.state.state import State
 from homeport.arn import ArnFactory

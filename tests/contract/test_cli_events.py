@@ -159,6 +159,7 @@ class FakeClient:
 
 
 AWAY = CannotConnect("The control plane can't be reached.")
+STOPPING = CliError("The control plane is stopping.", code="ServiceUnavailableException")
 
 
 def told(number: int) -> tuple[int, str, Any]:
@@ -178,9 +179,9 @@ def follow(client: FakeClient, count: int) -> list[int]:
 def test_what_is_followed_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     client = FakeClient(
         [(6, "", None), told(7), (9, "", None), AWAY],
+        [STOPPING],
         [AWAY],
-        [AWAY],
-        [(9, "", None), told(10)],  # the control plane stops in order
+        [(9, "", None), told(10)],  # whatever is between may end the answer in order
         [told(11), told(12)],
     )
     assert follow(client, 4) == [7, 10, 11, 12]

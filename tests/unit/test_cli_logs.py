@@ -94,6 +94,7 @@ def read(client: Scripted, monkeypatch: pytest.MonkeyPatch, *, follow: bool = Tr
 
 
 AWAY = CannotConnect("away")
+STOPPING = CliError("The control plane is stopping.", code="ServiceUnavailableException")
 STANDING = {"began": 5.0, "marks": [["a", "web", 1.0, 3], ["b", "web", 1.0, 7]]}
 
 
@@ -101,7 +102,7 @@ def test_a_reader_that_is_cut_off_goes_on_behind_what_it_has_seen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = Scripted(
-        [STANDING, line("one", 4, task="a"), line("two", 1, task="c"), AWAY], [AWAY], [line("three", 2, task="c")]
+        [STANDING, line("one", 4, task="a"), line("two", 1, task="c"), AWAY], [STOPPING], [line("three", 2, task="c")]
     )
     read(client, monkeypatch)
     shown = capsys.readouterr()

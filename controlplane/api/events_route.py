@@ -23,6 +23,7 @@ import msgspec
 from aiohttp import web
 
 from controlplane.api.errors import ApiError, InvalidParameterException
+from controlplane.api.readers import Readers
 from controlplane.api.server import FrontDoor
 from controlplane.events.api import NumberedEvent
 from controlplane.events.feed import JournalFeed, Scanned
@@ -58,14 +59,13 @@ class _Wanted(NamedTuple):
 
 
 class EventStreams:
-    """Serves the stream. Add `routes()` to the server and keep `run()` running: when it ends, so do open streams."""
+    """Serves the stream. Add `routes()` to the server and keep `run()` running: when it ends, readers are cut off."""
 
     def __init__(self, feed: JournalFeed, front_door: FrontDoor, *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
         self._feed = feed
         self._front_door = front_door
         self._keep_alive_s = keep_alive_s
-        self._readers: set[asyncio.Task[object]] = set()
-        self._end = asyncio.Event()
+        self._readers = Readers(_MAX_READERS)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the route."""
@@ -74,45 +74,28 @@ class EventStreams:
     @property
     def reader_count(self) -> int:
         """How many streams are open."""
-        return len(self._readers)
+        return self._readers.count
 
     async def run(self) -> None:
-        """Wait until cancelled, then end all streams: readers come back to the next control plane at once."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self._end.set()
-            for reader in self._readers:
-                reader.cancel()
+        """Wait until cancelled, then cut all readers off: they come back to the next control plane."""
+        await self._readers.run()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
-            identity = self._front_door.authenticate(request, b"")
-            if identity.service != "homeport":
-                raise ApiError(
-                    "Credential should be scoped to correct service: 'homeport'.", code="InvalidSignatureException"
-                )
-            if len(self._readers) >= _MAX_READERS or self._end.is_set():
-                raise ApiError(f"There are {len(self._readers)} readers already.", code="TooManyReaders", status=503)
+            self._front_door.authenticate_own(request, b"")
+            self._readers.check()
             wanted = await self._wanted(request)
         except ApiError as error:
             return self._front_door.error_response(error)
+        return await self._readers.serve(request, self._answer(request, wanted))
+
+    async def _answer(self, request: web.Request, wanted: _Wanted) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         await response.prepare(request)
-        reader = asyncio.current_task()
-        assert reader is not None, "a handler runs in a task"
-        self._readers.add(reader)
-        try:
-            with suppress(ConnectionResetError, JournalError):
-                await self._stream(_Sink(request, response), wanted)
-        except asyncio.CancelledError:
-            if not self._end.is_set():
-                raise
-            reader.uncancel()  # it was `run`: the stream ends here, and in order
-        finally:
-            self._readers.discard(reader)
+        with suppress(ConnectionResetError, JournalError):
+            await self._stream(_Sink(request, response), wanted)
         return response
 
     async def _stream(self, sink: "_Sink", wanted: _Wanted) -> None:
