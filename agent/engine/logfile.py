@@ -90,14 +90,22 @@ class LogFileReader:
             self._fd = -1
 
     def waiting(self) -> int:
-        """See OutputReader. After a rotation at least a whole chunk, so that nobody waits for more."""
+        """See OutputReader: in this file, and in those that were written after it."""
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return 0
-        if (status.st_dev, status.st_ino) != self._found:
-            return _CHUNK
-        return abs(status.st_size - self._offset - len(self._rest))
+        end = self._offset + len(self._rest)
+        if (status.st_dev, status.st_ino) == self._found:
+            return abs(status.st_size - end)
+        return max(os.fstat(self._fd).st_size - end, 0) + self._in_later_files()
+
+    def _in_later_files(self) -> int:
+        size = 0
+        for number in range(self._number() or self._spool.files):
+            with contextlib.suppress(FileNotFoundError):
+                size += os.stat(self._name(number)).st_size
+        return size
 
     async def read(self, size: int) -> Sequence[Record | Lost]:
         """See OutputReader."""

@@ -29,6 +29,9 @@ _TERMINAL_BUFFER: Final = 2 * 1024 * 1024
 _LOOK_ANYWAY_S: Final = 30.0
 _RING_AGAIN_S: Final = 1.0
 
+#: How much is said to wait in the midst of what is being read: enough for nobody to wait for more.
+_MUCH: Final = 1024 * 1024
+
 #: What the Engine's files have of a record beside its text.
 _RECORD_BYTES: Final = 70
 
@@ -124,8 +127,8 @@ class EngineLogReader:
             self._records = None
 
     def waiting(self) -> int:
-        """See OutputReader: only whether there may be something is known."""
-        return 1 if self.rung or self._records is not None else 0
+        """See OutputReader: of what isn't being read yet only whether there may be something is known."""
+        return _MUCH if self._records is not None else int(self.rung)
 
     def missing(self) -> Lost | None:
         """See OutputReader."""

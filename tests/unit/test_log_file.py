@@ -64,6 +64,23 @@ def test_what_is_written_while_it_is_read_comes_in_order_over_rotations(file: Js
         assert reader.missing() is None
 
 
+def test_what_waits_is_counted_over_rotations(file: JsonFile) -> None:
+    """Else who is far behind would read on at the pace of one who waits for more, and be overtaken."""
+    write(file, 1)
+    with reading(file) as reader:
+        assert told(reader.read_now(1)) == [1]
+        size = file.path.stat().st_size
+        for rotations in range(1, file.max_file):
+            write(file, 2)
+            file.rotate()
+            write(file, 3)
+            assert reader.waiting() == 2 * rotations * size
+        file.rotate()  # its own file is gone, but for the reader
+        assert reader.waiting() == 2 * (file.max_file - 1) * size
+        reader.read_now(1 << 20)
+        assert reader.waiting() == 0
+
+
 def test_a_record_is_read_once_it_is_whole(file: JsonFile) -> None:
     write(file, 1)
     whole = file.path.read_bytes()

@@ -109,6 +109,17 @@ async def test_what_is_written_is_read_in_order_when_the_engine_rings(
         assert log.tails[-1] == "100"
 
 
+async def test_in_the_midst_of_a_log_much_waits(api: DockerApi, engine: DockerEngine) -> None:
+    """Else it would be read at the pace of one who waits for more, and be rotated away meanwhile."""
+    log = FakeLog(api)
+    log.write(1, 2, 3)
+    async with engine.output("c", "") as reader:
+        assert reader.waiting() < 100
+        await reader.read(1)
+        assert reader.waiting() > 512 * 1024
+        assert await told(reader) == [2, 3]
+
+
 async def test_the_place_is_looked_for_from_the_end(api: DockerApi, engine: DockerEngine) -> None:
     log = FakeLog(api)
     log.write(*range(1, 3001))
