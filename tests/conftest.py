@@ -1,4 +1,4 @@
-"""What holds for all tests: Hypothesis judges what the code does, never how long that takes on a machine that is busy."""
+"""What holds for all tests: Hypothesis judges what the code does, never how long a busy machine takes for it."""
 
 from hypothesis import HealthCheck, settings
 
