@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from controlplane.api.registry import HANDLERS
+from controlplane.api.services import load_handlers, load_services
 from homeport.cli import errors
 from homeport.cli.group import cli
 from homeport.cli.up import up
@@ -27,3 +29,8 @@ def test_every_exit_code_is_there() -> None:
 def test_every_variable_of_up_is_there() -> None:
     names = {parameter.envvar for parameter in up.params} - {None}
     assert all(f"`{name}`" in TEXT for name in names)
+
+
+def test_every_operation_of_our_own_is_there() -> None:
+    load_handlers(load_services())
+    assert all(f"`{name}`" in TEXT for service, name in HANDLERS if service == "homeport")
