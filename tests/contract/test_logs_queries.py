@@ -96,6 +96,17 @@ def test_both_given_seconds_belong_to_the_time_and_nothing_else_is_scanned(logs:
     assert answer["statistics"]["recordsScanned"] == 2.0
 
 
+def test_times_in_milliseconds_are_taken_as_such(logs: Any, now: int) -> None:
+    write(logs, "a", "b", "c", "d", at=now - 600)
+    assert ask(logs, "fields @message", startTime=(now - 599) * 1000, endTime=(now - 598) * 1000) == [
+        {"@message": "c"},
+        {"@message": "b"},
+    ]
+    assert ask(logs, "fields @message", startTime=now - 599, endTime=(now - 599) * 1000) == [{"@message": "b"}]
+    # The millisecond of the end belongs to it, and no more.
+    assert ask(logs, "fields @message", startTime=now - 600, endTime=(now - 599) * 1000 - 1) == [{"@message": "a"}]
+
+
 def test_several_groups_by_name_or_arn(logs: Any, now: int) -> None:
     write(logs, "first", at=now - 600)
     write(logs, "second", group="other", at=now - 500)
@@ -263,8 +274,9 @@ def test_a_query_that_cant_be_understood_is_refused_with_the_place(logs: Any, no
             "ResourceNotFoundException",
             "The specified log group does not exist.",
         ),
-        ({"startTime": 1_767_225_600_000}, "InvalidParameterException", "startTime is in seconds since the epoch"),
-        ({"endTime": 1_767_225_600_000}, "InvalidParameterException", "1767225600000 looks like milliseconds"),
+        ({"startTime": 10**14 + 1}, "InvalidParameterException", "startTime is in seconds since the epoch"),
+        ({"endTime": 2**63 - 1}, "InvalidParameterException", "9223372036854775807 is too large"),
+        ({"endTime": 1_600_000_000_000}, "InvalidParameterException", "endTime must not be before startTime"),
         ({"startTime": 20, "endTime": 10}, "InvalidParameterException", "endTime must not be before startTime"),
         ({"limit": 0}, "InvalidParameterException", "limit"),
         ({"limit": 100_001}, "InvalidParameterException", "limit"),
@@ -339,4 +351,6 @@ def test_the_fields_of_a_group_and_how_many_events_have_them(logs: Any, now: int
     assert logs.get_log_group_fields(logGroupName=GROUP, time=now - 90_000)["logGroupFields"] == []
     assert refused(logs.get_log_group_fields)[0] == "InvalidParameterException"
     assert refused(logs.get_log_group_fields, logGroupName="no")[0] == "ResourceNotFoundException"
-    assert "milliseconds" in refused(logs.get_log_group_fields, logGroupName=GROUP, time=now * 1000)[1]
+    fields = logs.get_log_group_fields(logGroupIdentifier=ARN + GROUP, time=(now - 3600) * 1000)["logGroupFields"]
+    assert fields == [*system, {"name": "old", "percent": 100}]
+    assert "milliseconds" in refused(logs.get_log_group_fields, logGroupName=GROUP, time=now * 10**6)[1]

@@ -210,6 +210,7 @@ TRUTHS = [
     ("missing not like 'x'", True),
     ("missing not like /x/", True),
     ("n like /7/", True),
+    ("s like //", True),
     ('@message like /"n": 7/', True),
     ("@message like 'deep2'", True),
     ("s like /o\\/W|o W/", True),

@@ -24,7 +24,7 @@ __all__ = ["MAX_GROUPS", "MalformedQueryException"]
 MAX_GROUPS: Final = 50
 _DEFAULT_LIMIT: Final = 10_000
 _PAGE: Final = 10_000
-#: Times above it (the year 5138) are milliseconds by mistake.
+#: Times above it (the year 5138) are milliseconds.
 _LAST_SECOND: Final = 10**11
 #: GetLogGroupFields looks at so many events at most, of so long.
 _SAMPLED: Final = 2000
@@ -139,14 +139,24 @@ async def describe_queries(context: Context, request: Document) -> Document:
 
 
 def _range(request: Document) -> tuple[int, int]:
-    """Return the time of the query in milliseconds; both given seconds belong to it."""
-    for member in ("startTime", "endTime"):
-        if request[member] > _LAST_SECOND:
-            raise invalid(f"{member} is in seconds since the epoch; {request[member]} looks like milliseconds.")
-    start, end = request["startTime"], request["endTime"]
+    """Return the time of the query in milliseconds; both given times belong to it."""
+    start, _ = _instant(request, "startTime")
+    end, unit = _instant(request, "endTime")
     if end < start:
-        raise invalid(f"endTime must not be before startTime, but {end} is before {start}.")
-    return start * 1000, (end + 1) * 1000
+        given = request["endTime"], request["startTime"]
+        raise invalid("endTime must not be before startTime, but {} is before {}.".format(*given))
+    return start, end + unit
+
+
+def _instant(request: Document, member: str) -> tuple[int, int]:
+    """Return a time, and the unit in which it is given, in milliseconds.
+
+    Seconds; but many programs give milliseconds, as AWS's own examples do, and CloudWatch takes them.
+    """
+    given: int = request[member]
+    if given > _LAST_SECOND * 1000:
+        raise invalid(f"{member} is in seconds since the epoch; {given} is too large even for milliseconds.")
+    return (given, 1) if given > _LAST_SECOND else (given * 1000, 1000)
 
 
 def _groups(context: Context, request: Document) -> dict[str, str]:
@@ -269,10 +279,8 @@ def _count_fields(texts: Sequence[str]) -> Counter[str]:
 
 
 def _sampled_range(context: Context, request: Document) -> tuple[int, int]:
-    middle = request.get("time")
-    if middle is None:
+    if "time" not in request:
         now = context.clock.now()
         return int((now - _RECENT_S) * 1000), int(now * 1000) + 1
-    if middle > _LAST_SECOND:
-        raise invalid(f"time is in seconds since the epoch; {middle} looks like milliseconds.")
-    return (middle - _AROUND_S) * 1000, (middle + _AROUND_S) * 1000 + 1
+    middle, _ = _instant(request, "time")
+    return middle - _AROUND_S * 1000, middle + _AROUND_S * 1000 + 1
