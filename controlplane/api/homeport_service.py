@@ -96,6 +96,7 @@ def describe_status(context: Context, _document: Document) -> Document:
     state = context.state
     active = [instance for instance in state.instances if instance.status != "INACTIVE"]
     impaired = sum(_is_impaired(context, instance) for instance in active)
+    logs = context.logs.usage()
     return {
         "version": __version__,
         "account": context.arns.account,
@@ -115,6 +116,7 @@ def describe_status(context: Context, _document: Document) -> Document:
             "impaired": impaired,
         },
         "tasks": {name: state.tasks.count("phase", name) for name in ("pending", "running", "stopped")},
+        "logs": {"usedBytes": logs.used_bytes, "limitBytes": logs.limit_bytes, "problem": logs.problem},
     }
 
 

@@ -1,6 +1,7 @@
 """`homeport status`: the installation at a glance."""
 
 import time
+from typing import Any
 
 import click
 
@@ -30,6 +31,7 @@ def status(target: Target, as_json: bool) -> None:
         ("clusters", found["clusters"]),
         ("nodes", ", ".join(_counts(nodes["registered"], nodes))),
         ("tasks", f"{tasks['running']} running, {tasks['pending']} pending, {tasks['stopped']} stopped lately"),
+        ("logs", _logs(found["logs"])),
         ("definitions", found["taskDefinitions"]),
         ("revision", found["revision"]),
     ]
@@ -41,3 +43,13 @@ def _counts(registered: int, nodes: dict[str, int]) -> list[str]:
     if not registered:
         return ["none; `homeport add-node` prints the command that joins one"]
     return [f"{registered} registered", *(f"{nodes[key]} {key}" for key in ("connected", "draining", "impaired"))]
+
+
+def _logs(logs: dict[str, Any]) -> str:
+    limit = f" of {_size(logs['limitBytes'])}" if logs["limitBytes"] else ""
+    problem = f"; NOT TAKEN NOW: {logs['problem']}" if logs["problem"] else ""
+    return f"{_size(logs['usedBytes'])}{limit}{problem}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.1f} MiB"

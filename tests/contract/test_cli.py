@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.contract.commandline import Homeport
 from tests.contract.definitions import register
 from tests.contract.fleet import Fleet
 from tests.contract.server import ACCESS_KEY_ID, ACCOUNT, REGION, SECRET, ApiServer
+from tests.fakes.log_store import MemoryLogStore
 
 NODE_COLUMNS = ["NODE", "HOST", "STATUS", "CONNECTED", "TASKS", "CPU", "MEMORY", "DOCKER", "HEALTH", "SINCE"]
 
@@ -413,6 +415,17 @@ def test_status_counts(homeport: Homeport, ecs: Any, fleet: Fleet) -> None:
     assert document["nodes"] == {"registered": 2, "connected": 1, "draining": 0, "impaired": 1}
     assert document["tasks"] == {"pending": 1, "running": 1, "stopped": 0}
     assert "2 registered, 1 connected" in homeport("status").stdout
+
+
+def test_status_tells_how_full_the_log_store_is_and_why_it_takes_nothing(homeport: Homeport, server: ApiServer) -> None:
+    assert re.search(r"logs: +0\.0 MiB\n", homeport("status").stdout)
+    store = server.context.logs
+    assert isinstance(store, MemoryLogStore)
+    store.problem = "the disk is full"
+    assert re.search(r"logs: +0\.0 MiB; NOT TAKEN NOW: the disk is full\n", homeport("status").stdout)
+    assert json.loads(homeport("status", "--json").stdout)["logs"] == {
+        "usedBytes": 0, "limitBytes": None, "problem": "the disk is full"
+    }  # fmt: skip
 
 
 def test_version_needs_no_control_plane(homeport: Homeport) -> None:
