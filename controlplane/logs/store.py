@@ -103,6 +103,8 @@ class SegmentLogStore(CatalogedStore):
 
     def _grew(self, appended: Appended) -> None:
         self._keeper.appended(appended)
+        if self._keeper.used > self._space.limit_bytes:
+            self._attention.set()
 
     # ------------------------------------------------------------ reading
 

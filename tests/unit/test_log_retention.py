@@ -161,6 +161,19 @@ async def test_beyond_the_limit_the_oldest_go_first(tmp_path: Path) -> None:
         assert store.usage().limit_bytes == 4 * MIB
 
 
+async def test_who_writes_fast_is_not_refused_while_the_oldest_go(tmp_path: Path) -> None:
+    """Room is made when it is needed, not when it is time."""
+    world = World(tmp_path, limit_bytes=2 * MIB)
+    async with world.opened() as store, asyncio.TaskGroup() as group:
+        running = group.create_task(store.run())
+        await make(store, "g", "s")
+        for n in range(250):
+            await put(store, "g", "s", noise(n, 40_000), at=T0 + n)
+        running.cancel()
+        assert store.usage().problem == ""
+        assert store.usage().used_bytes < 3 * MIB
+
+
 async def test_a_stream_whose_open_segment_went_goes_on(tmp_path: Path) -> None:
     world = World(tmp_path, limit_bytes=2 * MIB)
     async with world.opened() as store:
