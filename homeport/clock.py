@@ -5,9 +5,10 @@ Decisions take `now` as an argument. Whoever needs to ask takes a Clock. Waiting
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "iso_time"]
 
 
 class Clock(Protocol):
@@ -32,3 +33,12 @@ class SystemClock:
     def monotonic(self) -> float:
         """See Clock."""
         return time.monotonic()
+
+
+def iso_time(epoch_s: float, *, millis: bool = False) -> str:
+    """Render a time as AWS does, `2026-01-31T12:00:00Z`; with `millis` `2026-01-31T12:00:00.000Z`. What is less is cut.
+
+    Raises ValueError or OverflowError for what no calendar has.
+    """
+    moment = datetime.fromtimestamp(epoch_s, UTC)
+    return moment.isoformat(timespec="milliseconds" if millis else "seconds").replace("+00:00", "Z")

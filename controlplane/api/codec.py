@@ -6,7 +6,6 @@ A codec turns a body into a plain document, and an answer or error into a body. 
 business. Timestamps in answers are epoch seconds inside; JSON carries them as numbers, XML as ISO 8601.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
@@ -16,6 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from controlplane.api.errors import ApiError
 from controlplane.api.model import Operation, Shape
+from homeport.clock import iso_time
 
 __all__ = ["Codec", "JsonCodec", "QueryCodec", "RequestParts", "parse_form", "scalar"]
 
@@ -213,7 +213,7 @@ def _value_xml(shape: Shape, value: Any) -> str:
         assert shape.element is not None
         return "".join(f"<member>{_value_xml(shape.element, item)}</member>" for item in value)
     if shape.type == "timestamp":
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return iso_time(value, millis=True)
     if shape.type == "boolean":
         return "true" if value else "false"
     return _text(str(value))

@@ -9,7 +9,6 @@ A webhook is nothing of its own: EventBridge's operations show and change its pa
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +31,7 @@ from controlplane.events.sending import Sender
 from controlplane.events.targets import TargetKind, delivery_of, destination_of, is_followed, kind_of, target_of
 from controlplane.schedules.act import forget_trigger
 from controlplane.state.schedule_records import RuleRecord
+from homeport.clock import iso_time
 from homeport.ids import new_uuid
 
 __all__ = ["EVERYTHING", "TARGET_ID"]
@@ -152,14 +152,13 @@ def _webhook(context: Context, name: str) -> RuleRecord:
 
 
 def _test_event(context: Context, rule: RuleRecord) -> Document:
-    now = datetime.fromtimestamp(context.clock.now(), UTC)
     return {
         "version": "0",
         "id": new_uuid(context.random),
         "detail-type": "Homeport Webhook Test",
         "source": "homeport",
         "account": context.arns.account,
-        "time": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "time": iso_time(context.clock.now()),
         "region": context.arns.region,
         "resources": [context.arns.rule(rule.name)],
         "detail": {},

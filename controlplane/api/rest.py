@@ -7,14 +7,14 @@ Numbers and booleans in a path, query or header are typed by their shape; what c
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from controlplane.api.codec import Document, JsonCodec, RequestParts, scalar
 from controlplane.api.errors import ApiError
 from controlplane.api.model import Operation, Service, Shape
+from homeport.clock import iso_time
 
 __all__ = ["RestJsonCodec", "RestRoutes"]
 
@@ -266,9 +266,8 @@ def _header_text(kind: Shape, value: Any) -> str:
 
 
 def _time_text(epoch_s: float, form: str) -> str:
-    moment = datetime.fromtimestamp(epoch_s, UTC)
     if form == "rfc822":
-        return format_datetime(moment, usegmt=True)
+        return formatdate(epoch_s, usegmt=True)
     if form == "iso8601":
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return iso_time(epoch_s, millis=True)
     return str(epoch_s)

@@ -9,7 +9,6 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -31,6 +30,7 @@ from controlplane.events.targets import (
 from controlplane.events.transform import input_of
 from controlplane.state.delivery_records import DeliveryRecord
 from controlplane.state.schedule_records import RuleRecord
+from homeport.clock import iso_time
 
 __all__ = ["Courier"]
 
@@ -188,8 +188,7 @@ class Courier:
 
     def _input(self, parcel: _Parcel) -> str:
         arn = self._context.arns.rule(self._rule)
-        ingested_at = datetime.fromtimestamp(parcel.event.at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return input_of(parcel.target, parcel.event.document, rule_arn=arn, ingested_at=ingested_at)
+        return input_of(parcel.target, parcel.event.document, rule_arn=arn, ingested_at=iso_time(parcel.event.at))
 
     async def _keep_pace(self, target: Mapping[str, Any]) -> None:
         """Wait until the destination's rate allows the next request."""

@@ -6,7 +6,6 @@ Whoever reads an event twice gets the same document, its id included, whatever h
 import hashlib
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +23,7 @@ from controlplane.events.notes import (
 from controlplane.events.noting import ARCHITECTURE, ZONE
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport.arn import ArnFactory
+from homeport.clock import iso_time
 
 __all__ = ["DEPLOYMENT", "HOMEPORT", "INSTANCE", "OWN_ACTION", "SERVICE", "SOURCE", "TASK", "render"]
 
@@ -99,7 +99,7 @@ def _envelope(
         "detail-type": detail_type,
         "source": source,
         "account": arns.account,
-        "time": _second(event.at if at is None else at),
+        "time": iso_time(event.at if at is None else at),
         "region": arns.region,
         "resources": resources,
         "detail": detail,
@@ -114,23 +114,15 @@ def _event_id(event: StoredEvent) -> str:
     return str(uuid.UUID(bytes=digest.digest(), version=4))
 
 
-def _second(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _task(arns: ArnFactory, event: StoredEvent) -> Document:
     task, facts = _task_decoder.decode(event.record), _task_facts.decode(event.facts)
     known = {ARCHITECTURE: facts.architecture, ZONE: facts.zone}
     host = TaskHost({name: value for name, value in known.items() if value}, facts.connected, facts.since)
     shown = render_task(arns, task, host, tags=False)
     detail = {name: value for name, value in shown.items() if name not in _NOT_IN_EVENTS}
-    detail |= {name: _moment(detail[name]) for name in _MOMENTS if name in detail}
+    detail |= {name: iso_time(detail[name], millis=True) for name in _MOMENTS if name in detail}
     del detail["overrides"]["inferenceAcceleratorOverrides"]
-    detail["updatedAt"] = _moment(event.at)
+    detail["updatedAt"] = iso_time(event.at, millis=True)
     return _envelope(arns, event, TASK, [task.spec.task_arn], detail)
 
 
@@ -144,13 +136,13 @@ def _instance(arns: ArnFactory, event: StoredEvent) -> Document:
         "clusterArn": arns.cluster(instance.cluster),
         "containerInstanceArn": arn,
         "ec2InstanceId": instance.managed_id,
-        "registeredAt": _moment(instance.registered_at),
+        "registeredAt": iso_time(instance.registered_at, millis=True),
         "registeredResources": list(map(_resource, registered)),
         "remainingResources": list(map(_resource, resources_view(facts.remaining, facts.free_gpu_ids))),
         "status": instance.status,
         "version": instance.version,
         "versionInfo": versions_view(instance),
-        "updatedAt": _moment(event.at),
+        "updatedAt": iso_time(event.at, millis=True),
     }
     if instance.status_reason:
         detail["statusReason"] = instance.status_reason
@@ -168,7 +160,7 @@ def _deployment(arns: ArnFactory, event: StoredEvent) -> Document:
         "eventType": _TYPES.get(facts.event, "INFO"),
         "eventName": facts.event.value,
         "deploymentId": facts.deployment,
-        "updatedAt": _moment(event.at),
+        "updatedAt": iso_time(event.at, millis=True),
         "reason": facts.reason,
     }
     return _envelope(arns, event, DEPLOYMENT, [_service_arn(arns, facts)], detail)
@@ -190,7 +182,7 @@ def _service(arns: ArnFactory, event: StoredEvent) -> Document:
         "eventName": facts.event.value,
         "clusterArn": arns.cluster(cluster),
         **{name: value for name, value in members.items() if value or value == 0},
-        "createdAt": _moment(event.at),
+        "createdAt": iso_time(event.at, millis=True),
     }
     own = facts.event in _OWN
     return _envelope(

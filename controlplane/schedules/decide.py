@@ -6,7 +6,6 @@ occurrence is accounted for once: by a run, or by a record that says why there i
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Final
 
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 from controlplane.schedules.policy import MissedPolicy, OverlapPolicy, TargetPolicy
 from controlplane.schedules.timetable import due_times, fires_at
 from controlplane.state.schedule_records import RunOutcome, ScheduleRecord, ScheduleRunRecord, TriggerRecord
+from homeport.clock import iso_time
 
 __all__ = ["PRECISION_S", "Decision", "Occasion", "Snapshot", "after_attempt", "decide"]
 
@@ -152,9 +152,8 @@ class _Draft:
         if rest:
             why = _missed_reason(policy, chosen, others=others)
             counted = "at least " if len(missed) == _MOST_COUNTED else ""
-            text = (
-                f"{counted}{len(rest)} occurrence{'s' if len(rest) > 1 else ''}, the last due {_iso(rest[-1])}: {why}"
-            )
+            several = "s" if len(rest) > 1 else ""
+            text = f"{counted}{len(rest)} occurrence{several}, the last due {iso_time(rest[-1])}: {why}"
             run = self._new_run(target_id, rest[0], policy, RunOutcome.MISSED, reason=text)
             self.put.append(replace(run, count=len(rest), last_due_at=rest[-1]))
         return chosen
@@ -178,7 +177,7 @@ class _Draft:
         for run in [run for run in self.pending if run.target_id == target_id]:
             self.pending.remove(run)
             outcome = RunOutcome.STARTED if run.tasks else RunOutcome.SKIPPED
-            text = f"replaced by the occurrence due {_iso(due)}"
+            text = f"replaced by the occurrence due {iso_time(due)}"
             self.put.append(replace(run, outcome=outcome, reason=text, retry_at=None, finished_at=self.now))
 
     def _new_run(
@@ -279,7 +278,3 @@ def _run_id(trigger: TriggerRecord, target_id: str, due: float) -> str:
     """A UUID made of what names the occurrence."""
     digest = hashlib.sha256(f"{trigger.trigger} {trigger.created_at} {target_id} {due}".encode()).hexdigest()
     return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
-
-
-def _iso(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,7 +1,6 @@
 """A target of a schedule or rule as the RunTask request that it stands for."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +12,7 @@ from controlplane.api.validation import check
 from controlplane.schedules.policy import tags_of_target
 from controlplane.state.schedule_records import ScheduleRecord, ScheduleRunRecord, TriggerRecord
 from homeport.arn import ArnFactory
+from homeport.clock import iso_time
 
 __all__ = ["STARTED_BY", "check_request", "overrides_of", "run_task_request", "started_by"]
 
@@ -109,7 +109,7 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 def _filled_in(text: str, arn: str, run: ScheduleRunRecord) -> str:
     """Fill in EventBridge Scheduler's context attributes."""
-    due = datetime.fromtimestamp(run.due_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    due = iso_time(run.due_at)
     attributes = {
         "<aws.scheduler.schedule-arn>": arn,
         "<aws.scheduler.scheduled-time>": due,

@@ -1,9 +1,8 @@
 """How a task and its host are, as far as reading logs is concerned."""
 
-from datetime import UTC, datetime
-
 from controlplane.context import Context
 from controlplane.state.records import TaskRecord
+from homeport.clock import iso_time
 from homeport.protocol import ContainerReport
 from homeport.status import ContainerStatus, TaskStatus
 
@@ -52,9 +51,5 @@ def away(context: Context, task: TaskRecord) -> str:
     if instance is None or instance.status == "INACTIVE":
         return f"the host {name} has left the cluster: what it hadn't sent won't come"
     presence = context.state.presence.of(instance_id)
-    since = "" if presence is None else f" since {_moment(presence.since)}"
+    since = "" if presence is None else f" since {iso_time(presence.since)}"
     return f"the host {name} is not connected{since}; what it hadn't sent will come when it is back"
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
