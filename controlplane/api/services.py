@@ -50,6 +50,7 @@ HANDLER_MODULES: Final = (
     "controlplane.api.homeport_services",
     "controlplane.api.homeport_webhooks",
     "controlplane.api.in_passing",
+    "controlplane.api.logs.absent",
     "controlplane.api.logs.events",
     "controlplane.api.logs.filtering",
     "controlplane.api.logs.groups",
