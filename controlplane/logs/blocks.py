@@ -98,9 +98,12 @@ def encode_batch(events: Sequence[LogEvent]) -> bytes:
     return _codecs.compress_batch(_encode(events))
 
 
-def decode_batch(body: bytes) -> list[LogEvent]:
-    """Return what `encode_batch` was given."""
-    return _decode_batch(_codecs.decompress(body))
+def decode_batch(body: bytes, first_number: int, ingested_at: int) -> list[StoredEvent]:
+    """Return the events that `encode_batch` was given as they are stored, in the order of their numbers."""
+    return [
+        StoredEvent(event.at, number, ingested_at, event.text, event.kind)
+        for number, event in enumerate(_decode_batch(_codecs.decompress(body)), first_number)
+    ]
 
 
 def partition(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:

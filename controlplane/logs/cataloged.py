@@ -19,7 +19,7 @@ from controlplane.logs.space import Space
 from controlplane.store.lock import FileLock
 from homeport.clock import Clock
 
-__all__ = ["CatalogedStore", "StoreObserver"]
+__all__ = ["CatalogedStore", "StoreObserver", "earliest", "latest"]
 
 _log: Final = structlog.get_logger(__name__)
 _DAY_MS: Final = 86_400_000
@@ -229,3 +229,13 @@ class CatalogedStore(ABC):
         """Return where a search begins: what has expired isn't there, even if it still is. Raises GroupMissing."""
         cutoff = self._cutoff(self._catalog.group(group))
         return start if cutoff is None else cutoff if start is None else max(start, cutoff)
+
+
+def latest(*times: int | None) -> int | None:
+    """Return where a span begins that more than one bound begins; None: without a bound."""
+    return max((time for time in times if time is not None), default=None)
+
+
+def earliest(*times: int | None) -> int | None:
+    """Return where a span ends that more than one bound ends; None: without a bound."""
+    return min((time for time in times if time is not None), default=None)

@@ -244,6 +244,16 @@ class Database:
             self._reading[thread] = (self._opening, connection)
         return connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give this reader's thread's connection with the database as it is now, whatever is written meanwhile."""
+        connection = self.connection()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
     def _guarded(self, query: Callable[[], T]) -> T:
         try:
             return query()

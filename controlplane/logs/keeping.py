@@ -19,7 +19,8 @@ from controlplane.logs.retention import Removed, empty_streams, evict, expire, p
 from controlplane.logs.schema import touch, used_bytes
 from controlplane.logs.sealing import Sealed, Tails, seal
 from controlplane.logs.segments import SegmentFiles
-from controlplane.logs.space import Space, in_words
+from controlplane.logs.space import Space
+from controlplane.logs.words import size_in_words
 from homeport.clock import Clock
 
 __all__ = ["Keeper"]
@@ -91,7 +92,7 @@ class Keeper:
         if self._tails.size > _TAILS_BOUND * self._tails.limit:
             why = self._seal_problem or "the disk doesn't keep up"
             raise StoreUnavailable(
-                f"no logs are taken: {in_words(self._tails.size)} wait in {self.space.root} to be sealed: {why}"
+                f"no logs are taken: {size_in_words(self._tails.size)} wait in {self.space.root} to be sealed: {why}"
             )
 
     async def try_to_write(self) -> None:

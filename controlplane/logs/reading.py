@@ -10,7 +10,6 @@ import itertools
 import operator
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from controlplane.logs.api import EventKey, StoredEvent
 from controlplane.logs.blocks import OVERHEAD, BlockDamaged, decode_batch, decode_block, size_of
 from controlplane.logs.pieces import Piece, Times
 from controlplane.logs.segments import SegmentFiles
+from controlplane.logs.words import time_in_words
 from homeport.protocol import LogKind
 
 __all__ = ["Entry", "Loader", "first_events", "last_events", "merged"]
@@ -73,24 +73,14 @@ class Loader:
         # Where the search begins, if that is within the block: whoever asks for a part of it must be told, too.
         at = piece.first_at if self._times.start is None else max(piece.first_at, self._times.start)
         events = f"{piece.count} events" if piece.count > 1 else "1 event"
-        text = f"{events} from {_utc(piece.first_at)} to {_utc(piece.last_at)} can't be read: {why}"
+        text = f"{events} from {time_in_words(piece.first_at)} to {time_in_words(piece.last_at)} can't be read: {why}"
         return [StoredEvent(at, piece.first_number, piece.last_at, text, LogKind.GAP)]
 
 
 def _batch(piece: Piece) -> list[StoredEvent]:
-    events = [
-        StoredEvent(event.at, number, piece.ingested_at, event.text, event.kind)
-        for number, event in enumerate(decode_batch(piece.body), piece.first_number)
-    ]
+    events = decode_batch(piece.body, piece.first_number, piece.ingested_at)
     events.sort(key=_key)
     return events
-
-
-def _utc(at: int) -> str:
-    try:
-        return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return f"{at} ms"  # beyond what calendars have
 
 
 # ---------------------------------------------------------------- one stream

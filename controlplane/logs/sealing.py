@@ -256,10 +256,7 @@ def _tail_of(
             break
         batches.append(batch)
         total += size
-        events += [
-            StoredEvent(event.at, number, ingested_at, event.text, event.kind)
-            for number, event in enumerate(decode_batch(body), first_number)
-        ]
+        events += decode_batch(body, first_number, ingested_at)
         reached = (shipped_next, position)
     events.sort(key=_key)
     return batches, events, total, stream

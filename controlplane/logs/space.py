@@ -18,8 +18,9 @@ from typing import Final
 import msgspec
 
 from controlplane.logs.api import StoreUnavailable
+from controlplane.logs.words import size_in_words
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "Disk", "Space", "in_words"]
+__all__ = ["DEFAULT_LIMIT_BYTES", "Disk", "Space"]
 
 DEFAULT_LIMIT_BYTES: Final = 10 * 1024**3
 _RESERVE_FILE: Final = "reserve"
@@ -67,13 +68,14 @@ class Space:
         needed = _reserve(disk) // 2
         if disk.free < needed:
             raise StoreUnavailable(
-                f"no logs are taken: {in_words(disk.free)} of {in_words(disk.total)} are free on the disk of"
-                f" {self.root}, and the last {in_words(needed)} are kept for the control plane itself; make room there"
+                f"no logs are taken: {size_in_words(disk.free)} of {size_in_words(disk.total)} are free on the disk of"
+                f" {self.root}, and the last {size_in_words(needed)} are kept for the control plane itself; make room"
+                " there"
             )
         if used > self.limit_bytes + max(self.limit_bytes // _SLACK_PART, _MIN_SLACK_BYTES):
             raise StoreUnavailable(
-                f"no logs are taken: {in_words(used)} are kept in {self.root}, the limit is"
-                f" {in_words(self.limit_bytes)}, and the oldest couldn't be removed yet"
+                f"no logs are taken: {size_in_words(used)} are kept in {self.root}, the limit is"
+                f" {size_in_words(self.limit_bytes)}, and the oldest couldn't be removed yet"
             )
 
     def hold_reserve(self) -> None:
@@ -107,7 +109,7 @@ class Space:
             disk = self.disk()
         except StoreUnavailable:
             return f"the log store in {self.root} can't be used: {error}"
-        return f"the log store in {self.root} can't be used: {error} ({in_words(disk.free)} are free there)"
+        return f"the log store in {self.root} can't be used: {error} ({size_in_words(disk.free)} are free there)"
 
 
 def _measure(path: Path) -> Disk:
@@ -117,13 +119,3 @@ def _measure(path: Path) -> Disk:
 
 def _reserve(disk: Disk) -> int:
     return min(_RESERVE_BYTES, disk.total // _RESERVE_PART)
-
-
-def in_words(size: int) -> str:
-    """Return a number of bytes for people."""
-    amount = float(size)
-    for unit in ("bytes", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"

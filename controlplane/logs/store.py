@@ -13,9 +13,8 @@ what can't be done is refused with a reason, and tried again.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,7 @@ import structlog
 
 from controlplane.logs.api import EventKey, ScanKey, StoredEvent, StoreUnavailable, StoreUsage
 from controlplane.logs.catalog import Appended
-from controlplane.logs.cataloged import CatalogedStore, StoreObserver
+from controlplane.logs.cataloged import CatalogedStore, StoreObserver, earliest, latest
 from controlplane.logs.keeping import Keeper
 from controlplane.logs.pieces import Finder, Times, find_in_group
 from controlplane.logs.reading import Entry, Loader, first_events, last_events, merged, taken
@@ -125,13 +124,13 @@ class SegmentLogStore(CatalogedStore):
         self._check_ready()
         times = Times(self._start(group, start), end)
         sought = Times(
-            _latest(times.start, None if after is None else after[0]),
-            _earliest(end, None if before is None else before[0] + 1),
+            latest(times.start, None if after is None else after[0]),
+            earliest(end, None if before is None else before[0] + 1),
         )
         loader = Loader(self._files, times, self._still_there)
 
         def read() -> Sequence[StoredEvent]:
-            with self._snapshot() as connection:
+            with self._database.snapshot() as connection:
                 group_id, stream_id, _ = find_stream(connection, group, stream)
                 finder = Finder(self._database.connection, group_id, {stream_id: stream}, sought)
             if newest:
@@ -155,11 +154,11 @@ class SegmentLogStore(CatalogedStore):
         """See LogStore. Sees what was there when it began."""
         self._check_ready()
         times = Times(self._start(group, start), end)
-        sought = Times(_latest(times.start, None if after is None else after[0]), end)
+        sought = Times(latest(times.start, None if after is None else after[0]), end)
         loader = Loader(self._files, times, self._still_there)
 
         def begin() -> Iterator[list[Entry]]:
-            with self._snapshot() as connection:
+            with self._database.snapshot() as connection:
                 group_id, named = find_in_group(connection, group, streams, prefix)
                 finder = Finder(self._database.connection, group_id, named, sought)
             return merged(finder.forward(), loader.load)
@@ -171,15 +170,6 @@ class SegmentLogStore(CatalogedStore):
             counted = loader.blocks
             found = [(name, event) for at, name, number, event in chunk if after is None or (at, name, number) > after]
             yield found
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        connection = self._database.connection()
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.execute("ROLLBACK")
 
     def _still_there(self, block: int) -> bool:
         return bool(self._database.connection().execute("SELECT 1 FROM blocks WHERE id = ?", (block,)).fetchone())
@@ -232,11 +222,3 @@ class SegmentLogStore(CatalogedStore):
     async def seal(self) -> None:
         """Make blocks of all tails. Raises StoreUnavailable."""
         await self._keeper.seal()
-
-
-def _latest(one: int | None, other: int | None) -> int | None:
-    return one if other is None else other if one is None else max(one, other)
-
-
-def _earliest(one: int | None, other: int | None) -> int | None:
-    return one if other is None else other if one is None else min(one, other)

@@ -6,7 +6,6 @@ is repeated, after whatever went wrong, repeats the same entries, which Loki kee
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from controlplane.logs.api import GroupMissing, LogEvent, LogGroup, StoredEvent, StreamMissing
@@ -16,6 +15,7 @@ from controlplane.logs.database import transaction
 from controlplane.logs.loki.entries import StreamLabels
 from controlplane.logs.schema import find_group, load_groups, prefix_bound, prepare
 from controlplane.logs.sealing import keep_in_tail
+from controlplane.logs.words import time_in_words
 from homeport.protocol import LogKind
 
 __all__ = [
@@ -94,7 +94,7 @@ def due(connection: sqlite3.Connection, epoch: str, *, until: int, but_from: int
         if found and taken > max_bytes:
             break
         labels = StreamLabels(epoch, group, group_id, stream, stream_id)
-        found.append(Waiting(row, labels, _events(first_number, ingested_at, body)))
+        found.append(Waiting(row, labels, decode_batch(body, first_number, ingested_at)))
     return found
 
 
@@ -113,8 +113,9 @@ def settle(
     appended: list[Appended] = []
     for labels, events, reason in refusals:
         number = f"{len(events)} events" if len(events) > 1 else "1 event"
-        span = f"from {_utc(min(event.at for event in events))} to {_utc(max(event.at for event in events))}"
-        gap = LogEvent(at, f"Loki refused {number} {span}: {reason}", LogKind.GAP)
+        first, last = min(event.at for event in events), max(event.at for event in events)
+        text = f"Loki refused {number} from {time_in_words(first)} to {time_in_words(last)}: {reason}"
+        gap = LogEvent(at, text, LogKind.GAP)
         try:
             one = advance(connection, labels.group, labels.stream, [gap], ingested_at=at, shipment=None)
         except (GroupMissing, StreamMissing):
@@ -122,20 +123,6 @@ def settle(
         keep_in_tail(connection, one, encode_batch(one.events), at)
         appended.append(one)
     return left, appended
-
-
-def _utc(at: int) -> str:
-    try:
-        return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return f"{at} ms"  # beyond what calendars have
-
-
-def _events(first_number: int, ingested_at: int, body: bytes) -> list[StoredEvent]:
-    return [
-        StoredEvent(event.at, number, ingested_at, event.text, event.kind)
-        for number, event in enumerate(decode_batch(body), first_number)
-    ]
 
 
 # ---------------------------------------------------------------- to readers
@@ -156,9 +143,9 @@ def waiting_events(
     found = [
         (streams[stream_id], event)
         for value in values
-        for stream_id, *batch in connection.execute(statement, (value, start, end))
+        for stream_id, first_number, ingested_at, body in connection.execute(statement, (value, start, end))
         if stream_id in streams
-        for event in _events(*batch)
+        for event in decode_batch(body, first_number, ingested_at)
         if start <= event.at < end
     ]
     return sorted(found, key=lambda pair: (pair[1].at, pair[0], pair[1].number))

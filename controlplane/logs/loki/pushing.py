@@ -16,7 +16,7 @@ from controlplane.logs.database import Database
 from controlplane.logs.loki.client import LokiAway, LokiClient, LokiRefused
 from controlplane.logs.loki.entries import StreamLabels, push_body
 from controlplane.logs.loki.outbox import Refusal, Waiting, due, settle
-from controlplane.logs.space import in_words
+from controlplane.logs.words import size_in_words
 from homeport.clock import Clock
 
 __all__ = ["OUTBOX_BYTES", "Pusher"]
@@ -77,7 +77,7 @@ class Pusher:
         """Say why Loki doesn't get what waits; "" if it does."""
         if not self.trouble:
             return ""
-        waiting, most = in_words(self.waiting_bytes), in_words(OUTBOX_BYTES)
+        waiting, most = size_in_words(self.waiting_bytes), size_in_words(OUTBOX_BYTES)
         return f"{self.trouble} ({waiting} wait in {self._root}, which takes {most})"
 
     def window(self) -> tuple[int, int]:

@@ -16,7 +16,6 @@ their chunk, half an hour later by its defaults (`query_ingesters_within`).
 """
 
 import asyncio
-import sqlite3
 import ssl
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -29,7 +28,7 @@ import structlog
 from controlplane.logs.api import EventKey, ScanKey, StoredEvent, StoreUnavailable, StoreUsage
 from controlplane.logs.blocks import size_of
 from controlplane.logs.catalog import Appended
-from controlplane.logs.cataloged import CatalogedStore, StoreObserver
+from controlplane.logs.cataloged import CatalogedStore, StoreObserver, earliest, latest
 from controlplane.logs.loki import outbox
 from controlplane.logs.loki.address import LokiAddress
 from controlplane.logs.loki.client import LokiAway, LokiClient
@@ -151,11 +150,11 @@ class LokiLogStore(CatalogedStore):
         start = self._start(group, start)
 
         def look() -> tuple[int, int, int, list[_Pair]]:
-            with self._snapshot() as connection:
+            with self._database.snapshot() as connection:
                 group_id, stream_id, known = find_stream(connection, group, stream)
-                begin = _latest(known.first_at, start, None if after is None else after[0])
-                until = _earliest(None if known.last_at is None else known.last_at + 1, end)
-                until = _earliest(until, None if before is None else before[0] + 1)
+                begin = latest(known.first_at, start, None if after is None else after[0])
+                until = earliest(None if known.last_at is None else known.last_at + 1, end)
+                until = earliest(until, None if before is None else before[0] + 1)
                 if known.first_at is None or begin is None or until is None or begin >= until:
                     return stream_id, 0, 0, []
                 return (
@@ -190,10 +189,10 @@ class LokiLogStore(CatalogedStore):
     ) -> AsyncGenerator[Sequence[_Pair]]:
         """See LogStore. Sees what was there when it began."""
         self._check_ready()
-        start = _latest(self._start(group, start), None if after is None else after[0])
+        start = latest(self._start(group, start), None if after is None else after[0])
 
         def look() -> tuple[int, dict[int, str], int, int, list[_Pair]]:
-            with self._snapshot() as connection:
+            with self._database.snapshot() as connection:
                 group_id, named, (first, last) = outbox.streams_in(connection, group, streams, prefix)
                 begin, until = max(first, start or 0), last if end is None else min(last, end)
                 if not named or begin >= until:
@@ -218,15 +217,6 @@ class LokiLogStore(CatalogedStore):
 
     def _reader(self, selector: str) -> LokiReader:
         return LokiReader(self._client, f"{{{selector}}}", self._pusher.window())
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        connection = self._database.connection()
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.execute("ROLLBACK")
 
     # ------------------------------------------------------------ in the background
 
@@ -349,11 +339,3 @@ def _as_unavailable() -> Iterator[None]:
         yield
     except LokiAway as error:
         raise StoreUnavailable(str(error)) from error
-
-
-def _latest(*times: int | None) -> int | None:
-    return max((time for time in times if time is not None), default=None)
-
-
-def _earliest(*times: int | None) -> int | None:
-    return min((time for time in times if time is not None), default=None)
