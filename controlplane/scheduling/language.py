@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, Final
 
-import re2
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
 from controlplane.grammars import explain
+from controlplane.regexes import BadRegex, compile_regex
 from controlplane.scheduling.model import Candidate
 
 __all__ = ["MAX_EXPRESSION_LENGTH", "Query", "QueryError", "parse_query"]
@@ -196,12 +196,10 @@ def _equal(subject: Token, values: Values, arguments: tuple[Token, ...]) -> Test
 
 
 def _matching(values: Values, argument: Token) -> Test:
-    options = re2.Options()
-    options.log_errors = False
     try:
-        pattern = re2.compile(str(argument), options)
-    except re2.error as err:
-        raise QueryError(f"the pattern at position {_position(argument)} can't be used: {_said(err)}") from err
+        pattern = compile_regex(str(argument))
+    except BadRegex as error:
+        raise QueryError(f"the pattern at position {_position(argument)} can't be used: {error}") from error
     return lambda candidate: any(pattern.fullmatch(value) is not None for value in values(candidate))
 
 
@@ -254,12 +252,6 @@ def _alike(value: str, limit: str) -> tuple[Any, Any]:
         return float(value), float(limit)
     except ValueError:
         return value, str(limit)
-
-
-def _said(err: Exception) -> str:
-    """Return RE2's own words, which come as bytes."""
-    said = err.args[0] if err.args else ""
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
 def _position(token: Token) -> int:

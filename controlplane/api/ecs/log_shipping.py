@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-import re2
-
 from controlplane.logs.names import check_group_name
+from controlplane.regexes import BadRegex, compile_regex
 from homeport.spec import LogShipping
 
 __all__ = [
@@ -145,11 +144,10 @@ def _pattern_problems(options: Mapping[str, str]) -> Iterator[str]:
         yield "awslogs-datetime-format and awslogs-multiline-pattern can't be given together"
         return
     try:
-        re2.compile(_pattern(options), _quiet())
-    except re2.error as error:
+        compile_regex(_pattern(options))
+    except BadRegex as error:
         name = "awslogs-multiline-pattern" if "awslogs-multiline-pattern" in options else "awslogs-datetime-format"
-        text = error.args[0].decode() if isinstance(error.args[0], bytes) else error
-        yield f"{name} isn't a regular expression (RE2 syntax): {text}"
+        yield f"{name} isn't a regular expression (RE2 syntax): {error}"
 
 
 def _pattern(options: Mapping[str, str]) -> str:
@@ -158,9 +156,3 @@ def _pattern(options: Mapping[str, str]) -> str:
         return pattern
     # As with Docker's driver, the rest of the format is part of the expression.
     return _CODE.sub(lambda code: _STRFTIME[code[1]], options.get("awslogs-datetime-format", ""))
-
-
-def _quiet() -> Any:
-    quiet = re2.Options()
-    quiet.log_errors = False
-    return quiet

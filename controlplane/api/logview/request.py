@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
-import re2
 
 from controlplane.api.errors import InvalidParameterException
 from controlplane.api.homeport_lookup import find_service_anywhere, matching_tasks, only
 from controlplane.api.logview.model import Sieve, Span, Standing, Wanted
 from controlplane.api.logview.subject import OneTask, ServiceTasks, Subject
 from controlplane.context import Context
+from controlplane.regexes import BadRegex, compile_regex
 from controlplane.state.records import TaskRecord
 from homeport.status import TaskStatus
 
@@ -94,16 +94,11 @@ def _pattern(text: str) -> object | None:
         return None
     if len(text) > _MAX_PATTERN:
         raise InvalidParameterException(f"grep must be at most {_MAX_PATTERN} characters long.")
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_BYTES
     try:
-        pattern: object = re2.compile(text, options)
-    except re2.error as error:
-        said = error.args[0] if error.args else error
-        said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        pattern: object = compile_regex(text, max_bytes=_PATTERN_BYTES)
+    except BadRegex as error:
         raise InvalidParameterException(
-            f"grep must be a regular expression (RE2), but was '{text:.100}': {said}."
+            f"grep must be a regular expression (RE2), but was '{text:.100}': {error}."
         ) from error
     return pattern
 

@@ -8,8 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-import re2
-
+from controlplane import regexes
 from controlplane.logs.insights.functions import FUNCTIONS, arithmetic
 from controlplane.logs.insights.parser import spaceless
 from controlplane.logs.insights.rows import Row, find
@@ -119,15 +118,11 @@ def compile_expression(
 
 def compile_regex(pattern: Pattern) -> Any:
     """Compile a regular expression (RE2's). Raises MalformedQuery."""
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern.text, options)
-    except re2.error as err:
-        said = err.args[0] if err.args else ""
-        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        return regexes.compile_regex(pattern.text)
+    except regexes.BadRegex as error:
         raise MalformedQuery(
-            f"the regular expression can't be used: {text} (RE2's syntax: no look-around, no back-references)",
+            f"the regular expression can't be used: {error} (RE2's syntax: no look-around, no back-references)",
             *_place_of(pattern.span),
         ) from None
 

@@ -20,14 +20,8 @@ MAX_PATTERN_LENGTH: Final = 1024
 class FilterPattern:
     """A parsed pattern. `extract` gives the fields of a message that matches, as TestMetricFilter shows them."""
 
-    text: str
     matches: Callable[[str], bool]
     extract: Callable[[str], dict[str, str]]
-
-    @property
-    def matches_all(self) -> bool:
-        """Whether the pattern is empty."""
-        return not self.text.strip()
 
 
 @lru_cache(maxsize=1024)
@@ -40,14 +34,14 @@ def parse_pattern(text: str) -> FilterPattern:
         raise PatternError(f"it has {len(text)} characters; {MAX_PATTERN_LENGTH} are allowed")
     match text.lstrip()[:1]:
         case "":
-            return FilterPattern(text, lambda _: True, _nothing)
+            return FilterPattern(lambda _: True, _nothing)
         case "{":
-            return FilterPattern(text, parse_properties(text), _nothing)
+            return FilterPattern(parse_properties(text), _nothing)
         case "[":
             fields = parse_fields(text)
-            return FilterPattern(text, fields.matches, fields.extract)
+            return FilterPattern(fields.matches, fields.extract)
         case _:
-            return FilterPattern(text, parse_terms(text), _nothing)
+            return FilterPattern(parse_terms(text), _nothing)
 
 
 def _nothing(_: str) -> dict[str, str]:

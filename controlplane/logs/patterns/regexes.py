@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import re2
-
 from controlplane.logs.patterns.errors import PatternError
+from controlplane.regexes import BadRegex, compile_regex
 
 __all__ = ["MAX_REGEXES", "regex_search"]
 
@@ -26,15 +25,11 @@ def regex_search(text: str, position: int) -> Callable[[str], bool]:
     if not text:
         raise PatternError(f"the regular expression at position {position} is empty")
     _check_characters(text, position + 1)
-    options = re2.Options()
-    options.log_errors = False
     try:
         # Of bytes, in UTF-8 all the same: of text, re2 counts characters for each match, which takes as long again.
-        search = re2.compile(text.encode(), options).search
-    except re2.error as err:
-        said = err.args[0] if err.args else ""
-        said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        raise PatternError(f"the regular expression at position {position} can't be used: {said}") from err
+        search = compile_regex(text.encode()).search
+    except BadRegex as error:
+        raise PatternError(f"the regular expression at position {position} can't be used: {error}") from error
     return lambda message: search(message.encode(errors="replace")) is not None
 
 
