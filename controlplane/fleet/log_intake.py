@@ -22,7 +22,7 @@ from controlplane.fleet.handshake import SessionRefused, greet
 from controlplane.fleet.log_channels import Channel, ChannelRefused, Deleted, find_channel, write
 from controlplane.fleet.wire import MAX_FRAME_BYTES, LogsWire, PeerGone
 from homeport.errors import ProtocolError
-from homeport.ids import InstanceId, new_hex_id
+from homeport.ids import InstanceId, TaskId, new_hex_id
 from homeport.protocol import (
     PATH_LOGS,
     Goodbye,
@@ -152,6 +152,7 @@ class LogLink:
         self._tell = tell
         self._deleted = deleted
         self._channels: dict[int, Channel] = {}
+        self._numbers: dict[tuple[TaskId, str], int] = {}
         self._waiting: asyncio.Queue[LogOpen | LogBatch] = asyncio.Queue(MAX_WAITING)
         self._scope: asyncio.Timeout | None = None
         self._goodbye: Goodbye | None = None
@@ -220,9 +221,9 @@ class LogLink:
                     kept[message.channel] = await write(self._context, channel, message, self._deleted)
                     self._tell(channel, "")
                     if message.end:
-                        del self._channels[message.channel]
+                        self._close(message.channel)
             except ChannelRefused as refused:
-                self._channels.pop(message.channel, None)
+                self._close(message.channel)
                 kept.pop(message.channel, None)
                 if refused.channel is not None:
                     self._tell(refused.channel, refused.reason)
@@ -236,11 +237,20 @@ class LogLink:
                 )
 
     async def _open(self, message: LogOpen) -> None:
+        # An agent that tries again has let go of the channel that it had.
+        if (before := self._numbers.get((message.task_id, message.container))) is not None:
+            self._close(before)
         if len(self._channels) >= MAX_CHANNELS:
             raise ProtocolError(f"more than {MAX_CHANNELS} log channels")
         channel = await find_channel(self._context, self.instance_id, message, self._deleted)
         self._channels[message.channel] = channel
+        self._numbers[channel.task_id, channel.container] = message.channel
         await self._wire.send(LogOpened(channel=message.channel, next=channel.next, position=channel.position))
+
+    def _close(self, number: int) -> None:
+        channel = self._channels.pop(number, None)
+        if channel is not None:
+            self._numbers.pop((channel.task_id, channel.container), None)
 
 
 def _leaf(error: BaseException) -> BaseException:

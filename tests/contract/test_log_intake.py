@@ -14,6 +14,7 @@ from aiohttp import WSMsgType
 from msgspec.structs import replace
 
 from agent.identity import Identity, join
+from controlplane.fleet import log_intake
 from controlplane.logs.api import LogGroup
 from homeport.datadir import AgentDir
 from homeport.ids import TaskId
@@ -305,6 +306,18 @@ async def test_a_stranger_gets_no_link(tmp_path: Path) -> None:
             signature = msgspec.structs.replace(other, instance_id=identity.instance_id).sign_hello(challenge.nonce)
             await link.send(Hello(instance_id=identity.instance_id, signature=signature, facts=FACTS))
             assert "the signature is not that of" in (await link.receive(Goodbye)).reason
+
+
+async def test_a_container_has_one_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that tries again and again over one link opens a new one each time."""
+    monkeypatch.setattr(log_intake, "MAX_CHANNELS", 3)
+    async with linked(tmp_path) as (server, _, connect), connect() as link:
+        for number in range(1, 9):
+            await link.open(number)
+        await link.send(batch("not any more", channel=7))
+        await link.send(batch("a", channel=8))
+        assert await link.acked() == {8: 2}
+        assert await kept(server) == ["a"]
 
 
 async def test_a_host_has_one_link(tmp_path: Path) -> None:
