@@ -28,8 +28,9 @@ import structlog
 from controlplane.events.notes import StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from controlplane.store.api import Commit
-from controlplane.store.documents import decode_record, decode_story_line, decode_task, encode
-from controlplane.store.eventlog import Unnumbered, event_before, prune_events, read_events, write_events
+from controlplane.store.batch import Batch
+from controlplane.store.documents import decode_record, decode_story_line, decode_task
+from controlplane.store.eventlog import event_before, prune_events, read_events
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
 from controlplane.store.retention import (
@@ -79,47 +80,6 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class _Batch:
-    """What one transaction of the writer will write. Of an object changed several times only the last state counts."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-        self.commits = 0
-        self.objects: dict[tuple[str, str], tuple[int, bytes | None]] = {}
-        self.stories: list[tuple[TaskId, float, bytes]] = []
-        self.archive: list[tuple[TaskId, float, bytes]] = []
-        #: Their numbers are given when they are written.
-        self.events: list[Unnumbered] = []
-        self.settled = asyncio.Event()
-
-    def write(self, connection: sqlite3.Connection, last_event: int) -> None:
-        """Write the batch as one durable transaction, or nothing of it. Its events' numbers follow on `last_event`."""
-        try:
-            self._write(connection, last_event)
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-
-    def _write(self, connection: sqlite3.Connection, last_event: int) -> None:
-        puts = [(*name, revision, body) for name, (revision, body) in self.objects.items() if body is not None]
-        deletes = [name for name, (_, body) in self.objects.items() if body is None]
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO objects (kind, key, revision, body) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision, body = excluded.body",
-            puts,
-        )
-        connection.executemany("DELETE FROM objects WHERE kind = ? AND key = ?", deletes)
-        connection.executemany("INSERT INTO story (task_id, at, body) VALUES (?, ?, ?)", self.stories)
-        connection.executemany("INSERT OR REPLACE INTO history (task_id, at, body) VALUES (?, ?, ?)", self.archive)
-        if self.events:
-            write_events(connection, self.events, last_event)
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'event'", (last_event + len(self.events),))
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self.revision,))
-        connection.execute("COMMIT")
-
-
 class SqliteJournal:
     """See the module. `path`: the database file; a lock file is kept beside it.
 
@@ -149,8 +109,8 @@ class SqliteJournal:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
         self._write_connection: sqlite3.Connection | None = None
         self._read_connection: sqlite3.Connection | None = None
-        self._pending = _Batch()
-        self._writing: _Batch | None = None
+        self._pending = Batch()
+        self._writing: Batch | None = None
         self._wake = asyncio.Event()
         #: Set, and replaced by another one, when events become durable.
         self._news = asyncio.Event()
@@ -216,29 +176,7 @@ class SqliteJournal:
         When it raises, nothing of the commit is taken.
         """
         self._raise_failure()
-        now = self._clock.now()
-        objects = [
-            ((change.kind, change.key), (commit.revision, None if change.new is None else encode(change.new)))
-            for change in commit.changes
-        ]
-        stories = [(task_id, now, encode(line)) for task_id, line in commit.stories]
-        archive = [(task.id, now, encode(task)) for task in commit.archive]
-        events = [
-            (
-                now,
-                note.kind.value,
-                b"" if note.change is None else objects[note.change][1][1] or b"",
-                encode(note.facts),
-            )
-            for note in commit.events
-        ]
-        batch = self._pending
-        batch.objects.update(objects)
-        batch.stories += stories
-        batch.archive += archive
-        batch.events += events
-        batch.commits += 1
-        batch.revision = commit.revision
+        self._pending.add(commit, self._clock.now())
         self._wake.set()
 
     async def durable(self, revision: int) -> None:
@@ -349,7 +287,7 @@ class SqliteJournal:
 
     async def _write_pending(self) -> None:
         """Write the pending batch and settle it; a cancel is held back until that is done."""
-        batch, self._pending = self._pending, _Batch()
+        batch, self._pending = self._pending, Batch()
         self._pending.revision = batch.revision
         self._writing = batch
         self._wake.clear()
@@ -383,7 +321,7 @@ class SqliteJournal:
         if self._failure is not None:
             raise self._failure
 
-    def _fail(self, failure: JournalError, *batches: _Batch) -> None:
+    def _fail(self, failure: JournalError, *batches: Batch) -> None:
         self._failure = failure
         for batch in (*batches, self._pending):
             batch.settled.set()
@@ -411,7 +349,7 @@ class SqliteJournal:
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"can't open {self.path}: {error}") from error
 
-    def _write(self, batch: _Batch, last_event: int) -> None:
+    def _write(self, batch: Batch, last_event: int) -> None:
         batch.write(self._writable(), last_event)
 
     def _prune(self, step: Callable[..., T], *arguments: object) -> T:
