@@ -24,8 +24,7 @@ from typing import Final
 import psutil
 
 from bench.common import Json, machine, summary
-from controlplane.logs.api import LogEvent, LogGroup, Shipment
-from controlplane.logs.blocks import size_of
+from controlplane.logs.api import LogEvent, LogGroup, Shipment, size_of
 from controlplane.logs.store import SegmentLogStore
 
 __all__ = ["logs_store"]

@@ -8,7 +8,7 @@ Two come with Homeport: segments on this machine's disk (the default), and Grafa
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -16,6 +16,7 @@ from homeport.errors import HomeportError
 from homeport.protocol import LogKind
 
 __all__ = [
+    "OVERHEAD_BYTES",
     "EventKey",
     "GroupExists",
     "GroupMissing",
@@ -31,12 +32,22 @@ __all__ = [
     "StoredEvent",
     "StreamExists",
     "StreamMissing",
+    "size_of",
 ]
 
 #: (time, number): orders the events of one stream.
 EventKey = tuple[int, int]
 #: (time, stream, number): orders the events of a group.
 ScanKey = tuple[int, str, int]
+
+
+#: What CloudWatch counts for an event beside its text.
+OVERHEAD_BYTES: Final = 26
+
+
+def size_of(text: str) -> int:
+    """Return what an event with this text counts, in bytes."""
+    return (len(text) if text.isascii() else len(text.encode())) + OVERHEAD_BYTES
 
 
 class LogStoreError(HomeportError):
@@ -95,7 +106,7 @@ class LogGroup(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     log_class: str = "STANDARD"
     deletion_protection: bool = False
-    #: Of its events' texts, as UTF-8, and what CloudWatch counts for each event (26 bytes). Kept by the store.
+    #: Of its events, as `size_of` counts. Kept by the store.
     stored_bytes: int = 0
 
 

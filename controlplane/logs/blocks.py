@@ -19,12 +19,11 @@ from typing import Final
 import msgspec
 import zstandard
 
-from controlplane.logs.api import LogEvent, LogGroup, LogStream, StoredEvent
+from controlplane.logs.api import OVERHEAD_BYTES, LogEvent, LogGroup, LogStream, StoredEvent, size_of
 from homeport.protocol import LogKind
 
 __all__ = [
     "BLOCK_BYTES",
-    "OVERHEAD",
     "SPAN_MS",
     "BlockDamaged",
     "BlockHeader",
@@ -34,11 +33,8 @@ __all__ = [
     "encode_batch",
     "encode_block",
     "partition",
-    "size_of",
 ]
 
-#: What CloudWatch counts for an event beside its text.
-OVERHEAD: Final = 26
 #: A block is full with so many bytes of text. Large enough to compress well, small enough that the last lines of a
 #: stream are there in a few milliseconds.
 BLOCK_BYTES: Final = 256 * 1024
@@ -88,11 +84,6 @@ _kind: Final = {int(kind): kind for kind in LogKind}.__getitem__
 _decode_batch: Final = msgspec.msgpack.Decoder(list[LogEvent]).decode
 
 
-def size_of(text: str) -> int:
-    """Return what an event with this text counts in bytes, as CloudWatch does it."""
-    return (len(text) if text.isascii() else len(text.encode())) + OVERHEAD
-
-
 def encode_batch(events: Sequence[LogEvent]) -> bytes:
     """Return events as the catalog keeps them until they are sealed."""
     return _codecs.compress_batch(_encode(events))
@@ -109,15 +100,15 @@ def decode_batch(body: bytes, first_number: int, ingested_at: int) -> list[Store
 def partition(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
     """Cut events, in order, into what is to be one block each: of about BLOCK_BYTES, and a span of SPAN_MS at most."""
     begin = size = 0
-    rest = sum(len(event.text) for event in events) + OVERHEAD * len(events)
+    rest = sum(len(event.text) for event in events) + OVERHEAD_BYTES * len(events)
     for place, event in enumerate(events):
         # Less than half a block at the end isn't worth one of its own.
         full = size >= BLOCK_BYTES and rest >= BLOCK_BYTES // 2
         if full or event.at - events[begin].at > SPAN_MS:
             yield events[begin:place]
             begin, size = place, 0
-        size += len(event.text) + OVERHEAD
-        rest -= len(event.text) + OVERHEAD
+        size += len(event.text) + OVERHEAD_BYTES
+        rest -= len(event.text) + OVERHEAD_BYTES
     if begin < len(events):
         yield events[begin:]
 

@@ -22,8 +22,8 @@ from controlplane.logs.api import (
     Shipment,
     StreamExists,
     StreamMissing,
+    size_of,
 )
-from controlplane.logs.blocks import size_of
 from controlplane.logs.database import Database
 from controlplane.logs.schema import (
     STREAM_COLUMNS,

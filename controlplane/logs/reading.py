@@ -14,8 +14,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from controlplane.logs.api import EventKey, StoredEvent
-from controlplane.logs.blocks import OVERHEAD, BlockDamaged, decode_batch, decode_block, size_of
+from controlplane.logs.api import OVERHEAD_BYTES, EventKey, StoredEvent, size_of
+from controlplane.logs.blocks import BlockDamaged, decode_batch, decode_block
 from controlplane.logs.pieces import Piece, Times
 from controlplane.logs.segments import SegmentFiles
 from controlplane.logs.words import time_in_words
@@ -252,4 +252,4 @@ class _Held:
 
 
 def _size(run: Sequence[Entry]) -> int:
-    return sum(len(entry[3].text) for entry in run) + OVERHEAD * len(run)
+    return sum(len(entry[3].text) for entry in run) + OVERHEAD_BYTES * len(run)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from controlplane.logs.api import LogEvent, LogGroup, LogStream, Shipment, StoredEvent, StoreUnavailable
+from controlplane.logs.api import LogEvent, LogGroup, LogStream, Shipment, StoredEvent, StoreUnavailable, size_of
 from controlplane.logs.blocks import (
     BLOCK_BYTES,
     SPAN_MS,
@@ -21,7 +21,6 @@ from controlplane.logs.blocks import (
     decode_block,
     encode_block,
     partition,
-    size_of,
 )
 from controlplane.logs.sealing import Tails, seal
 from controlplane.logs.segments import SegmentFiles

@@ -13,12 +13,10 @@ from controlplane.api.logs.stopping import last_lines
 from controlplane.api.logs.streams import sequence_token
 from controlplane.api.registry import Document
 from controlplane.context import Context
-from controlplane.logs.api import EventKey, LogEvent, StoredEvent
+from controlplane.logs.api import EventKey, LogEvent, StoredEvent, size_of
 
-__all__ = ["EVENT_OVERHEAD_BYTES", "MAX_BATCH_BYTES", "MAX_EVENT_BYTES", "MAX_PAGE"]
+__all__ = ["MAX_BATCH_BYTES", "MAX_EVENT_BYTES", "MAX_PAGE"]
 
-#: What an event counts beside its text.
-EVENT_OVERHEAD_BYTES: Final = 26
 #: Of a PutLogEvents: of all its events, and of each.
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_EVENT_BYTES: Final = 1024 * 1024
@@ -65,7 +63,7 @@ def _check_sizes(events: Sequence[dict[str, Any]]) -> None:
     """Raise InvalidParameterException for an event or a batch that is too large."""
     total = 0
     for event in events:
-        size = len(event["message"].encode()) + EVENT_OVERHEAD_BYTES
+        size = size_of(event["message"])
         if size > MAX_EVENT_BYTES:
             raise invalid(f"Log event too large: {size} bytes exceeds limit of {MAX_EVENT_BYTES}")
         total += size

@@ -25,8 +25,7 @@ from typing import Final
 
 import structlog
 
-from controlplane.logs.api import EventKey, ScanKey, StoredEvent, StoreUnavailable, StoreUsage
-from controlplane.logs.blocks import size_of
+from controlplane.logs.api import EventKey, ScanKey, StoredEvent, StoreUnavailable, StoreUsage, size_of
 from controlplane.logs.catalog import Appended
 from controlplane.logs.cataloged import CatalogedStore, StoreObserver, earliest, latest
 from controlplane.logs.loki import outbox
