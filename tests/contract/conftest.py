@@ -1,4 +1,4 @@
-"""The fixtures of the contract tests: `server`, `ecs`, a boto3 client of it, and `homeport`, its command line."""
+"""The fixtures of contract tests: `server`, its boto3 clients `ecs` and `events`, and `homeport`, the command line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +62,12 @@ def server(loop_thread: LoopThread, boto_session: boto3.Session) -> Iterator[Api
 def ecs(server: ApiServer) -> Any:
     """A boto3 ECS client."""
     return server.client("ecs")
+
+
+@pytest.fixture
+def events(server: ApiServer) -> Any:
+    """A boto3 EventBridge client."""
+    return server.client("events")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-__all__ = ["refused"]
+__all__ = ["invalid", "refused"]
 
 
 def refused(call: Callable[..., Any], /, **arguments: Any) -> tuple[str, str]:
@@ -16,3 +16,10 @@ def refused(call: Callable[..., Any], /, **arguments: Any) -> tuple[str, str]:
     response = caught.value.response
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
     return response["Error"]["Code"], response["Error"]["Message"]
+
+
+def invalid(call: Callable[..., Any], /, **arguments: Any) -> str:
+    """Make a call that must be refused as a ValidationException, and return its message."""
+    code, message = refused(call, **arguments)
+    assert code == "ValidationException"
+    return message

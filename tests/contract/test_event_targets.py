@@ -8,7 +8,7 @@ import pytest
 from controlplane.api.events.destinations import MAX_DESTINATIONS
 from controlplane.api.events.put_events import MAX_BYTES
 from controlplane.events.feed import JournalFeed
-from tests.contract.refusals import refused
+from tests.contract.refusals import invalid, refused
 from tests.contract.schedules import CLUSTER, ecs_target
 from tests.contract.server import ACCOUNT, REGION, ApiServer
 
@@ -25,17 +25,6 @@ EVENT = {
     "resources": [],
     "detail-type": "ECS Task State Change",
 }
-
-
-@pytest.fixture
-def events(server: ApiServer) -> Any:
-    return server.client("events")
-
-
-def invalid(call: Any, **arguments: Any) -> str:
-    code, message = refused(call, **arguments)
-    assert code == "ValidationException"
-    return message
 
 
 def connect(events: Any, **members: Any) -> str:

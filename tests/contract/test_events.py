@@ -5,23 +5,12 @@ from typing import Any
 import pytest
 
 from controlplane.api.events.rules import MAX_RULES
-from tests.contract.refusals import refused
+from tests.contract.refusals import invalid, refused
 from tests.contract.schedules import CLUSTER, ecs_target
 from tests.contract.server import ACCOUNT, REGION, ApiServer
 
 ARN = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/nightly"
 NIGHTLY = "cron(0 3 * * ? *)"
-
-
-@pytest.fixture
-def events(server: ApiServer) -> Any:
-    return server.client("events")
-
-
-def invalid(call: Any, **arguments: Any) -> str:
-    code, message = refused(call, **arguments)
-    assert code == "ValidationException"
-    return message
 
 
 def put(events: Any, **members: Any) -> str:

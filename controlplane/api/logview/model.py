@@ -9,12 +9,25 @@ import msgspec
 from controlplane.logs.api import EventKey, StoredEvent
 from homeport.protocol import LogKind
 
-__all__ = ["Feed", "FeedBroken", "Line", "Mark", "Note", "Place", "Sieve", "Span", "Standing", "Wanted", "line_of"]
+__all__ = [
+    "FAR_S",
+    "Feed",
+    "FeedBroken",
+    "Line",
+    "Mark",
+    "Note",
+    "Place",
+    "Sieve",
+    "Span",
+    "Standing",
+    "Wanted",
+    "line_of",
+]
 
 #: Where a line is in its container's log: (time, number), with number 0 for lines that aren't in the store.
 Place = tuple[float, int]
 #: Seconds beyond which a time is no time.
-_FAR: Final = 1e11
+FAR_S: Final = 1e11
 _STREAMS: Final = {LogKind.STDOUT: "stdout", LogKind.STDERR: "stderr", LogKind.GAP: "gap"}
 
 
@@ -45,7 +58,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     task: str
     container: str
-    at: Annotated[float, msgspec.Meta(ge=-_FAR, le=_FAR)]
+    at: Annotated[float, msgspec.Meta(ge=-FAR_S, le=FAR_S)]
     number: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from controlplane.api.errors import InvalidParameterException
 from controlplane.api.homeport_lookup import find_service_anywhere, matching_tasks, only
-from controlplane.api.logview.model import Sieve, Span, Standing, Wanted
+from controlplane.api.logview.model import FAR_S, Sieve, Span, Standing, Wanted
 from controlplane.api.logview.subject import OneTask, ServiceTasks, Subject
 from controlplane.context import Context
 from controlplane.regexes import BadRegex, compile_regex
@@ -17,8 +17,6 @@ from homeport.status import TaskStatus
 
 __all__ = ["parse"]
 
-#: Seconds beyond which a time is no time.
-_FAR: Final = 1e11
 #: Characters of a pattern, and the memory RE2 may take for it.
 _MAX_PATTERN: Final = 1024
 _PATTERN_BYTES: Final = 8 * 1024 * 1024
@@ -78,7 +76,7 @@ def _seconds(query: Mapping[str, str], name: str) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds) or abs(seconds) > _FAR:
+    if not math.isfinite(seconds) or abs(seconds) > FAR_S:
         raise InvalidParameterException(f"{name} must be a time in epoch seconds, but was '{text:.100}'.")
     return seconds
 

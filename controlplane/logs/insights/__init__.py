@@ -2,7 +2,7 @@
 
 parser     text -> syntax tree, or MalformedQuery with the place
 plan       syntax tree -> Plan: row-wise steps and what gathers rows between them
-expressions, functions, aggregates, values, fields    what a plan computes with
+expressions, functions, aggregates, values, rows      what a plan computes with
 execution  a Plan over events, in bounded memory, or QueryFailed with the reason
 queries    the queries of this control plane: started, running, ended
 """
