@@ -145,6 +145,7 @@ async def test_what_fails_is_repeated_and_what_follows_waits(endpoint: Endpoint)
     async with delivering(context):
         emit(context, 1, 2)
         await eventually(lambda: endpoint.accepted == [1, 2])
+        await eventually(lambda: record_of(context).delivered == 2)
     assert [request.number for request in endpoint.requests] == [1] * 6 + [2]
     assert len({request.headers["webhook-id"] for request in endpoint.requests[:6]}) == 1
     record = record_of(context)
@@ -204,6 +205,7 @@ async def test_what_can_not_be_delivered_is_given_up_with_its_reason(
     async with delivering(context):
         emit(context, 1, 2)
         await eventually(lambda: endpoint.accepted == [2])
+        await eventually(lambda: record_of(context).delivered == 1)
     record = record_of(context)
     assert reason in record.drop_reason
     assert (record.dropped, record.delivered, record.attempts) == (1, 1, 0)
