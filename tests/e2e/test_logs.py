@@ -150,7 +150,7 @@ def test_the_aws_cli_tails_what_a_task_says(homeport: Installation, busybox: str
     (arn,) = homeport.run(homeport.register("tailed", {**app, "logConfiguration": awslogs()}))
     homeport.wait(arn, "RUNNING")
     logs = homeport.client("logs")
-    eventually(lambda: logs.describe_log_streams(logGroupName=GROUP)["logStreams"])
+    eventually(lambda: list(read_all(logs, GROUP, f"ecs/app/{task_id(arn)}")))
     key = json.loads((homeport.directory / "cp/controlplane/credentials.json").read_text())
     endpoint = ("--endpoint-url", homeport.endpoint["local_url"])
     command = [str(aws_cli_2()), *endpoint, "logs", "tail", GROUP, "--follow", "--since", "10m", "--format", "short"]
