@@ -118,8 +118,9 @@ class LogShipping(_Spec, frozen=True):
     #: A line that this matches begins an event (RE2 syntax); "": every line is one. From awslogs-multiline-pattern or
     #: awslogs-datetime-format.
     multiline_pattern: str = ""
-    #: Docker's delivery mode from the container to its log.
-    mode: Literal["blocking", "non-blocking"] = "non-blocking"
+    #: How output gets into the Engine's file. ECS's default, non-blocking, is for drivers that send to a service: here
+    #: nobody waits for one, and Docker's buffer drops without a word what a file would have taken.
+    mode: Literal["blocking", "non-blocking"] = "blocking"
     max_buffer_size: str = "10m"
 
     def stream(self, container: str, task_id: str, runtime_id: str) -> str:

@@ -13,6 +13,7 @@ from aiohttp import WSMsgType
 from agent.greeting import greet
 from agent.identity import Identity
 from agent.logs.batches import BATCH_BYTES, Frame
+from agent.logs.pulse import Pulse
 from homeport.errors import ProtocolError
 from homeport.ids import TaskId
 from homeport.protocol import (
@@ -79,6 +80,8 @@ class LogLink:
         self._channels: dict[int, LogChannel] = {}
         self._under_way = 0
         self._room = asyncio.Event()
+        #: At which it is looked for output.
+        self.pulse = Pulse()
         #: To be held while output is read and sent.
         self.turn = asyncio.Semaphore(_READERS)
 

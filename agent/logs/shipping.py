@@ -29,8 +29,6 @@ __all__ = ["ship", "ship_note"]
 
 _log = structlog.get_logger(__name__)
 
-#: How often it is looked whether there is something to read. One stat, cheaper than any way of being told.
-_LOOK_EVERY_S: Final = 0.2
 #: Between two batches of one container that aren't full.
 _PACE_S: Final = 1.0
 #: Read at a time.
@@ -173,25 +171,22 @@ class _Shipping:
                 await self._finish(reader.missing())
                 return
             if not stopped and (not items or reader.waiting() < _READ_BYTES):
-                await self._wait(reader)
+                await self._link.pulse.until(lambda: self._has_work(reader))
 
     def _is_due(self) -> bool:
         return self._maker.due is not None and self._maker.due <= self._clock.monotonic()
 
-    async def _wait(self, reader: OutputReader) -> None:
-        """Wait until there is something to do: at once for a lone line, at a pace while there are more.
+    def _has_work(self, reader: OutputReader) -> bool:
+        """Tell whether there is something to do: at once for a lone line, at a pace while there are more.
 
         Raises ChannelRefused: what was sent before may be what the control plane doesn't take.
         """
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self._channel.check()
-            waiting = reader.waiting()
-            self._note_backlog(waiting)
-            if self._stream.stopped or self._is_due() or self._untold():
-                return
-            if waiting >= _READ_BYTES or (waiting and self._clock.monotonic() >= self._sent_at + _PACE_S):
-                return
+        self._channel.check()
+        waiting = reader.waiting()
+        self._note_backlog(waiting)
+        if self._stream.stopped or self._is_due() or self._untold():
+            return True
+        return waiting >= _READ_BYTES or (waiting > 0 and self._clock.monotonic() >= self._sent_at + _PACE_S)
 
     def _note_backlog(self, waiting: int) -> None:
         """Note how old the oldest output is that isn't kept: under way, or unread since it was first seen."""

@@ -34,6 +34,19 @@ def test_a_container_that_says_100_lines_and_crashes_at_once_has_said_them_all(
         assert found.others == ["oops"]
 
 
+def test_a_flood_is_kept_whole(homeport: Installation, busybox: str) -> None:
+    """Faster than the Engine writes: its buffer for `non-blocking`, which drops silently, is nobody's default."""
+    lines = 200_000
+    program = f'BEGIN {{ for (n = 0; n < {lines}; n++) print "line", n, "{"x" * 85}" }}'
+    app = {"name": "app", "image": busybox, "command": ["awk", program], "logConfiguration": awslogs()}
+    (arn,) = homeport.run(homeport.register("flood", app))
+    homeport.wait(arn, "STOPPED", within_s=60)
+    logs = homeport.client("logs")
+    eventually(lambda: _complete(logs, arn, lines), within_s=60)
+    found = kept(logs, arn)
+    assert (found.problem(lines), found.others) == ("", [])
+
+
 def test_every_line_is_kept_once_through_kills_of_both_daemons(homeport: Installation, busybox: str) -> None:
     _through_kills(homeport, busybox, tasks=20, seconds=20, per_second=10)
 

@@ -323,9 +323,12 @@ def test_logs_are_bounded_and_block_nobody(log: LogConfiguration | None, expecte
 @pytest.mark.parametrize(
     ("shipping", "buffer"),
     [
-        (LogShipping(group="g"), {"mode": "non-blocking", "max-buffer-size": "10m"}),
-        (LogShipping(group="g", max_buffer_size="1m"), {"mode": "non-blocking", "max-buffer-size": "1m"}),
-        (LogShipping(group="g", mode="blocking"), {"mode": "blocking"}),
+        (LogShipping(group="g"), {"mode": "blocking"}),
+        (LogShipping(group="g", mode="non-blocking"), {"mode": "non-blocking", "max-buffer-size": "10m"}),
+        (
+            LogShipping(group="g", mode="non-blocking", max_buffer_size="1m"),
+            {"mode": "non-blocking", "max-buffer-size": "1m"},
+        ),
     ],
 )
 def test_output_that_is_shipped_waits_in_bounded_files(shipping: LogShipping, buffer: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ from tests.fakes.shipping import Shipyard, a_container, a_state, shipped
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.logs.shipping._LOOK_EVERY_S", 0.005)
+    monkeypatch.setattr("agent.logs.pulse._PERIOD_S", 0.005)
     monkeypatch.setattr("agent.logs.shipping._PACE_S", 0.01)
 
 

@@ -23,7 +23,7 @@ def log(**options: str) -> dict[str, Any]:
 
 def test_awslogs_with_nothing_but_what_it_needs() -> None:
     assert shipping(log(), LogDefaults()) == LogShipping(group="/shop/web")
-    assert shipping(log(), LogDefaults(mode="blocking")).mode == "blocking"
+    assert shipping(log(), LogDefaults(mode="non-blocking")).mode == "non-blocking"
 
 
 def test_each_option_is_honoured() -> None:
@@ -31,7 +31,7 @@ def test_each_option_is_honoured() -> None:
         awslogs_stream_prefix="ecs",
         awslogs_create_group="true",
         awslogs_multiline_pattern="^INFO",
-        mode="blocking",
+        mode="non-blocking",
         max_buffer_size="25m",
     )
     assert shipping(given, LogDefaults()) == LogShipping(
@@ -39,7 +39,7 @@ def test_each_option_is_honoured() -> None:
         stream_prefix="ecs",
         create_group=True,
         multiline_pattern="^INFO",
-        mode="blocking",
+        mode="non-blocking",
         max_buffer_size="25m",
     )
 

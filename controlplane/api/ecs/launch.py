@@ -68,7 +68,7 @@ def make_spec(context: Context, launch: Launch) -> TaskSpec:
 
 def _log_defaults(context: Context) -> LogDefaults:
     mode = account_setting(context, "defaultLogDriverMode")
-    return LogDefaults(collect=context.collect_logs, mode="blocking" if mode == "blocking" else "non-blocking")
+    return LogDefaults(collect=context.collect_logs, mode="non-blocking" if mode == "non-blocking" else "blocking")
 
 
 def launch_on(

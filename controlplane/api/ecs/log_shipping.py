@@ -80,7 +80,7 @@ class LogDefaults(NamedTuple):
 
     collect: bool = True
     #: The account setting defaultLogDriverMode.
-    mode: Literal["blocking", "non-blocking"] = "non-blocking"
+    mode: Literal["blocking", "non-blocking"] = "blocking"
 
 
 def shipping_of(container: Document, cluster: str, family: str, defaults: LogDefaults) -> LogShipping | None:
@@ -99,7 +99,7 @@ def shipping(log: Document, defaults: LogDefaults) -> LogShipping:
         stream_prefix=options.get("awslogs-stream-prefix", ""),
         create_group=options.get("awslogs-create-group", "")[:1] in ("t", "T", "1"),
         multiline_pattern=_pattern(options),
-        mode="blocking" if options.get("mode", defaults.mode) == "blocking" else "non-blocking",
+        mode="non-blocking" if options.get("mode", defaults.mode) == "non-blocking" else "blocking",
         max_buffer_size=options.get("max-buffer-size", LogShipping(group="").max_buffer_size),
     )
 

@@ -34,7 +34,7 @@ _SETTINGS: Final = {
     "awsvpcTrunking": _Setting.fixed("disabled"),
     "containerInsights": _Setting("disabled", ("enabled", "disabled", "enhanced")),
     "containerInstanceLongArnFormat": _Setting.fixed("enabled"),
-    "defaultLogDriverMode": _Setting("non-blocking", ("blocking", "non-blocking")),
+    "defaultLogDriverMode": _Setting("blocking", ("blocking", "non-blocking")),
     "fargateEventWindows": _Setting.fixed("disabled"),
     "fargateFIPSMode": _Setting.fixed("disabled"),
     "fargateTaskRetirementWaitPeriod": _Setting.fixed("7"),
