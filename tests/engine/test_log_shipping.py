@@ -46,8 +46,7 @@ async def test_all_that_a_container_says_before_it_crashes_arrives(lab: Lab, yar
     container = await lab.start("sh", "-c", script, shipping=SHIPPING)
     await lab.exited(container)
     async with yard.running(a_state(container, stopped=True)) as shipper:
-        await eventually(lambda: intake.of("t1").ended)
-        assert not shipper.unshipped(a_state("").task_id)
+        await eventually(lambda: intake.of("t1").ended and not shipper.unshipped(a_state("").task_id))
     assert sorted(intake.of("t1").lines) == sorted([*(f"line {n}" for n in range(100)), "oops", "no end"])
     assert intake.of("t1").gaps == []
 
