@@ -3,11 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
-import aiohttp
 import msgspec
-from aiohttp import WSMsgType
+from aiohttp import WSMessage, WSMsgType
 
 from agent.framing import encode_reports
 from agent.greeting import greet
@@ -30,13 +29,25 @@ from homeport.protocol import (
     Welcome,
 )
 
-__all__ = ["AgentSession", "SessionEnded", "SessionLost"]
+__all__ = ["AgentSession", "SessionEnded", "SessionLost", "SessionSocket"]
 
 #: Heartbeat periods without a word from the control plane after which the session is given up.
 SILENT_PERIODS: Final = 3
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[ControlMessage]] = msgspec.json.Decoder(ControlMessage)
+
+
+class SessionSocket(Protocol):
+    """What a session needs of a WebSocket: aiohttp's `ClientWebSocketResponse`, or the simulator's."""
+
+    async def send_frame(self, message: bytes, opcode: WSMsgType) -> None:
+        """Send one frame; waits while the control plane does not read. Raises ConnectionError once it is closed."""
+        ...
+
+    async def receive(self) -> WSMessage:
+        """Wait for a frame."""
+        ...
 
 
 class SessionLost(ConnectionError):
@@ -56,7 +67,7 @@ class AgentSession:
 
     def __init__(
         self,
-        socket: aiohttp.ClientWebSocketResponse,
+        socket: SessionSocket,
         identity: Identity,
         workload: Workload,
         heard: Callable[[], None],

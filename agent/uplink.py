@@ -9,20 +9,21 @@ What always holds:
 import asyncio
 import itertools
 import random as random_module
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import aiohttp
 import structlog
 
 from agent.identity import Identity, tls_context
-from agent.session import AgentSession, SessionEnded
+from agent.session import AgentSession, SessionEnded, SessionSocket
 from agent.workload import Workload
 from homeport.clock import Clock
 from homeport.errors import ProtocolError
 from homeport.protocol import PATH_SESSION, Goodbye
 
-__all__ = ["LASTED_S", "Uplink", "leaves", "pause_s"]
+__all__ = ["LASTED_S", "Connect", "Uplink", "leaves", "pause_s"]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -40,6 +41,9 @@ MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 
 _FAILURES: Final = (aiohttp.ClientError, OSError, ProtocolError)
 
+#: Connects with a server (a base URL); the socket is closed on leaving. Raises one of _FAILURES.
+Connect = Callable[[str], AbstractAsyncContextManager[SessionSocket]]
+
 
 class Uplink:
     """Connects this host's workload with its control plane. `run` does everything; the properties are for metrics."""
@@ -53,15 +57,19 @@ class Uplink:
         random: random_module.Random,
         backoff_cap_s: float = BACKOFF_CAP_S,
         on_connected: Callable[[bool], None] = lambda _: None,
+        connecting: Callable[[], AbstractAsyncContextManager[Connect]] | None = None,
     ) -> None:
-        """`on_connected` is called when a session begins (True) and ends (False)."""
+        """`on_connected` is called when a session begins (True) and ends (False).
+
+        `connecting`: what gives the means to connect, for as long as `run` goes on; None: WebSockets over HTTP.
+        """
         self._identity = identity
         self._workload = workload
         self._clock = clock
         self._random = random
         self._backoff_cap_s = backoff_cap_s
         self._attempts = 0
-        self._tls = {server: tls_context(server, identity.ca_pem) for server in identity.servers}
+        self._connecting = connecting or (lambda: _websockets(identity))
         self.connected = False
         self._on_connected = on_connected
         #: When the control plane was last heard, epoch seconds; None if not since this process started.
@@ -77,9 +85,9 @@ class Uplink:
         Raises what the workload raises (a journal that can't be written must end the agent). On cancel the connection
         is closed, and containers are left alone.
         """
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
+        async with self._connecting() as connect:
             for server in itertools.cycle(self._identity.servers):
-                goodbye = await self._try(http, server)
+                goodbye = await self._try(connect, server)
                 if goodbye.final:
                     break
                 await asyncio.sleep(pause_s(goodbye, self._attempts, self._backoff_cap_s, self._random))
@@ -87,12 +95,12 @@ class Uplink:
         _log.warning("this host is deregistered; stopping its tasks", reason=goodbye.reason)
         await self._workload.deregistered(goodbye.reason)
 
-    async def _try(self, http: aiohttp.ClientSession, server: str) -> Goodbye:
+    async def _try(self, connect: Connect, server: str) -> Goodbye:
         """Hold one session for as long as it lasts. Return how it ended; a failure reads like a goodbye of its own."""
         told: Goodbye | None = None
         failure = ""
         try:
-            await self._hold_session(http, server)
+            await self._hold_session(connect, server)
         except* SessionEnded as ended:
             told = next(error.goodbye for error in leaves(ended) if isinstance(error, SessionEnded))
         except* TimeoutError:
@@ -115,15 +123,10 @@ class Uplink:
             _log.warning("no session with the control plane", server=server, reason=goodbye.reason)
         return goodbye
 
-    async def _hold_session(self, http: aiohttp.ClientSession, server: str) -> None:
+    async def _hold_session(self, connect: Connect, server: str) -> None:
         """Connect and serve; always raises."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S) as deadline:
-            async with http.ws_connect(
-                server + PATH_SESSION,
-                ssl=self._tls[server],
-                max_msg_size=MAX_FRAME_BYTES,
-                timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
-            ) as socket:
+            async with connect(server) as socket:
                 session = AgentSession(socket, self._identity, self._workload, self._heard)
                 welcome = await session.greet()
                 deadline.reschedule(None)
@@ -145,6 +148,18 @@ class Uplink:
 
     def _heard(self) -> None:
         self.last_contact_at = self._clock.now()
+
+
+@asynccontextmanager
+async def _websockets(identity: Identity) -> AsyncIterator[Connect]:
+    tls = {server: tls_context(server, identity.ca_pem) for server in identity.servers}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
+        yield lambda server: http.ws_connect(
+            server + PATH_SESSION,
+            ssl=tls[server],
+            max_msg_size=MAX_FRAME_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+        )
 
 
 def pause_s(goodbye: Goodbye, attempts: int, cap_s: float, source: random_module.Random) -> float:

@@ -10,7 +10,7 @@ import gc
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -51,7 +51,7 @@ from homeport.clock import Clock, SystemClock
 from homeport.daemon import notify, watchdog, write_private
 from homeport.datadir import ControlPlaneDir, EndpointFile
 
-__all__ = ["serve"]
+__all__ = ["deciders", "serve"]
 
 #: Requests in flight get this long to finish when the daemon is told to stop.
 _SHUTDOWN_GRACE_S: Final = 5.0
@@ -127,22 +127,32 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             loops.create_task(streams.run())
             loops.create_task(log_streams.run())
             loops.create_task(front_door.run())
-            loops.create_task(HostTeller(context).run())
             loops.create_task(logs.run())
             loops.create_task(run_queries(context.queries, logs, clock))
-            loops.create_task(ServiceLoop(context, observe=metrics.services.observe_look).run())
             loops.create_task(metrics.run(state))
             loops.create_task(authority.keep_renewed())
             loops.create_task(journal.run_retention())
-            loops.create_task(
-                retention.run(context, retention.Retention(stopped_task_s=config.stopped_task_retention_s))
-            )
-            loops.create_task(standalone.run(context))
-            loops.create_task(schedules.run(context))
-            loops.create_task(delivery.run(context, feed))
+            services = ServiceLoop(context, observe=metrics.services.observe_look)
+            for deciding in deciders(context, services, feed, stopped_task_s=config.stopped_task_retention_s):
+                loops.create_task(deciding)
             loops.create_task(watchdog(state.durable))
             _announce(paths, endpoints, context)
             await asyncio.Event().wait()
+
+
+def deciders(
+    context: Context, services: ServiceLoop, feed: JournalFeed, *, stopped_task_s: float
+) -> Iterable[Coroutine[None, None, None]]:
+    """Return the loops that change the state by themselves; each runs until cancelled. The simulator runs them, too.
+
+    `stopped_task_s`: how long stopped tasks stay in memory.
+    """
+    yield HostTeller(context).run()
+    yield services.run()
+    yield retention.run(context, retention.Retention(stopped_task_s=stopped_task_s))
+    yield standalone.run(context)
+    yield schedules.run(context)
+    yield delivery.run(context, feed)
 
 
 def _routes(

@@ -31,7 +31,7 @@ from controlplane.api.wire import codec_of
 from controlplane.context import Context
 from homeport.ids import new_uuid
 
-__all__ = ["FrontDoor", "Observe"]
+__all__ = ["FrontDoor", "Observe", "carry_out"]
 
 #: (service, operation, code, seconds) of each answered request; code "200", or the error's name. Names that no model
 #: has come as "unknown", so that there are finitely many.
@@ -48,7 +48,6 @@ class _Call:
     __slots__ = (
         "body",
         "codec",
-        "handler",
         "labels",
         "operation",
         "operation_name",
@@ -66,7 +65,6 @@ class _Call:
         #: As far as a model or the table of handlers knows it.
         self.operation_name = _UNKNOWN
         self.operation: Operation | None = None
-        self.handler: Handler | None = None
         #: Of a REST path.
         self.labels: dict[str, str] = {}
 
@@ -182,15 +180,8 @@ class FrontDoor:
         encoding = call.request.headers.get("Content-Encoding", "identity")
         call.body = unpacked(call.body, encoding, max_bytes=max_bytes)
         CALLER.set(identity.access_key_id)
-        self._choose_operation(call, identity)
-        document = self._decode(call)
-        try:
-            answer = await self._run(call, document)
-        except ApiError:
-            # A refusal too tells of what was read.
-            await self._context.state.durable()
-            raise
-        await self._context.state.durable()
+        handler = self._choose_operation(call, identity)
+        answer = await carry_out(self._context, handler, self._decode(call))
         if isinstance(answer, EventStream):
             self._readers.check()
             return answer
@@ -210,7 +201,7 @@ class FrontDoor:
         elif call.request.content_type == _FORM:
             call.codec = _QUERY
 
-    def _choose_operation(self, call: _Call, identity: Identity) -> None:
+    def _choose_operation(self, call: _Call, identity: Identity) -> Handler:
         service = call.service
         if service is None:
             known = ", ".join(service.signing_name for service in self._services.all)
@@ -234,7 +225,7 @@ class FrontDoor:
                 f"{service.title}: the operation {name} isn't implemented by Homeport.",
                 code="UnsupportedFeatureException",
             )
-        call.handler = handler
+        return handler
 
     def _rest_name(self, call: _Call) -> str:
         """Return the operation that method and path mean, "" if none, and keep the path's labels."""
@@ -258,10 +249,18 @@ class FrontDoor:
             return parsed
         return check(shape, parsed, validation_error=call.service.validation_error)
 
-    async def _run(self, call: _Call, document: Document) -> Answer:
-        assert call.handler is not None
-        result = call.handler(self._context, document)
-        return await result if inspect.isawaitable(result) else result
+
+async def carry_out(context: Context, handler: Handler, document: Document) -> Answer:
+    """Run the handler of a checked request; give its answer, or raise its ApiError, once what it read is durable."""
+    try:
+        result = handler(context, document)
+        answer = await result if inspect.isawaitable(result) else result
+    except ApiError:
+        # A refusal too tells of what was read.
+        await context.state.durable()
+        raise
+    await context.state.durable()
+    return answer
 
 
 def _check_scope(identity: Identity, signing_name: str) -> None:

@@ -213,11 +213,14 @@ class FleetHub:
         # Compression is off: frames are small, and a compressor's window per host would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=2.0)
         await socket.prepare(request)
-        wire = SessionWire(request, socket)
+        await self.serve(SessionWire.of(request, socket))
+        return socket
+
+    async def serve(self, wire: SessionWire) -> None:
+        """Let a peer prove itself, and serve it until its session ends; then, on cancel too, the wire is closed."""
         hello = await self._admit(wire)
         if hello is not None:
             await self._hold(wire, hello)
-        return socket
 
     async def _admit(self, wire: SessionWire) -> Hello | None:
         """Let the peer prove itself. None, with the connection closed, if it doesn't."""

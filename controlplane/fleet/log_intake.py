@@ -88,7 +88,7 @@ class LogIntake:
             raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=2.0, heartbeat=_PING_S)
         await socket.prepare(request)
-        wire = LogsWire(request, socket)
+        wire = LogsWire.of(request, socket)
         hello = await self._admit(wire)
         if hello is not None:
             await self._hold(LogLink(self._context, hello.instance_id, wire, self._tell, self._deleted))

@@ -2,7 +2,8 @@
 
 import contextlib
 import zlib
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
 from aiohttp import WSMessage, WSMsgType, web
@@ -10,7 +11,7 @@ from aiohttp import WSMessage, WSMsgType, web
 from homeport.errors import ProtocolError
 from homeport.protocol import LOG_BATCH_BYTES, AgentMessage, ControlMessage, Goodbye, LogBatch, LogsDown, LogsUp
 
-__all__ = ["MAX_FRAME_BYTES", "LogsWire", "PeerGone", "SessionWire", "Wire"]
+__all__ = ["MAX_FRAME_BYTES", "FrameSocket", "LogsWire", "PeerGone", "SessionWire", "Wire"]
 
 Up = TypeVar("Up")
 
@@ -28,14 +29,40 @@ class PeerGone(Exception):
     """The connection has ended."""
 
 
+class FrameSocket(Protocol):
+    """What a Wire needs of a WebSocket: aiohttp's `web.WebSocketResponse`, or the simulator's."""
+
+    async def send_frame(self, message: bytes, opcode: WSMsgType) -> None:
+        """Send one frame; waits while the peer does not read. ConnectionError or RuntimeError once it is closed."""
+        ...
+
+    async def receive(self) -> WSMessage:
+        """Wait for a frame."""
+        ...
+
+    async def close(self) -> object:
+        """Close the connection, telling the peer."""
+        ...
+
+
 class Wire(Generic[Up]):
     """One connection to an agent. Sends are whole frames, so several coroutines may send."""
 
-    def __init__(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> None:
-        #: The peer's IP address, "" if unknown.
-        self.peer = request.remote or ""
-        self._request = request
+    def __init__(self, socket: FrameSocket, *, peer: str, abort: Callable[[], None]) -> None:
+        """`peer`: its IP address, "" if unknown. `abort` drops the connection without another word."""
+        self.peer = peer
+        self.abort = abort
         self._socket = socket
+
+    @classmethod
+    def of(cls, request: web.BaseRequest, socket: web.WebSocketResponse) -> Self:
+        """Return the wire of an HTTP request that has become a WebSocket."""
+
+        def abort() -> None:
+            if request.transport is not None:
+                request.transport.abort()
+
+        return cls(socket, peer=request.remote or "", abort=abort)
 
     async def send(self, message: ControlMessage | LogsDown) -> None:
         """Send a frame; waits while the peer does not read. Raises PeerGone."""
@@ -65,11 +92,6 @@ class Wire(Generic[Up]):
             with contextlib.suppress(PeerGone):
                 await self.send(goodbye)
         await self._socket.close()
-
-    def abort(self) -> None:
-        """Drop the connection without another word."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
 
 
 class SessionWire(Wire[AgentMessage]):
