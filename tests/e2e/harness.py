@@ -104,12 +104,7 @@ class Installation:
         if endpoint_file.exists():
             self.listen = urlsplit(json.loads(endpoint_file.read_text())["local_url"]).netloc
             endpoint_file.unlink()
-        daemon = self.spawn(
-            "controlplane",
-            *(sys.executable, "-m", "controlplane.main", "run", "--data-dir", str(self.directory / "cp")),
-            *("--listen", self.listen, "--heartbeat", "1", *options),
-            prefix=prefix,
-        )
+        daemon = self.spawn("controlplane", *self.control_plane_command(*options), prefix=prefix)
         self._control_plane = daemon
 
         def ready() -> bool:
@@ -118,6 +113,16 @@ class Installation:
 
         eventually(ready)
         return daemon
+
+    def control_plane_command(self, *options: str) -> list[str]:
+        """What runs the control plane."""
+        program = [sys.executable, "-m", "controlplane.main", "run", "--data-dir", str(self.directory / "cp")]
+        return [*program, "--listen", self.listen, "--heartbeat", "1", *options]
+
+    def agent_command(self, name: str, *options: str) -> list[str]:
+        """What runs the agent of host `name`."""
+        program = [sys.executable, "-m", "agent.main", "run", "--data-dir", str(self.directory / name)]
+        return [*program, "--metrics-listen", "127.0.0.1:0", *options]
 
     @property
     def control_plane(self) -> Daemon:
@@ -166,8 +171,7 @@ class Installation:
         self._docker_hosts[name] = docker_host
         daemon = self.spawn(
             name,
-            *(sys.executable, "-m", "agent.main", "run", "--data-dir", str(self.directory / name)),
-            *("--metrics-listen", "127.0.0.1:0", *options),
+            *self.agent_command(name, *options),
             prefix=prefix,
             env={"DOCKER_HOST": docker_host} if docker_host else None,
         )

@@ -4,39 +4,72 @@ import itertools
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tests.e2e.harness import Installation, eventually
 from tests.engine.dockerd import OwnEngine
 
-__all__ = ["EngineHost", "Lan", "add_engine_host", "lan"]
+__all__ = ["Cable", "EngineHost", "Lan", "NetHost", "add_engine_host", "lan", "sh"]
+
+H = TypeVar("H", bound="NetHost")
 
 _serial = itertools.count(os.getpid() % 20_000)
 
 
-def _sh(*command: str, check: bool = True) -> str:
+def sh(*command: str, check: bool = True) -> str:
+    """Run a command; return what it printed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
     return done.stdout
 
 
-class EngineHost:
-    """A host in a namespace. Its cable can be pulled; its `engine` can be killed, frozen and started again."""
+class Cable(Protocol):
+    """What joins a host's eth0 to the bridge."""
 
-    def __init__(self, name: str, address: str, gateway: str, bridge: str, directory: Path) -> None:
+    def cut(self) -> None:
+        """Nothing passes, and both ends see it."""
+        ...
+
+    def mend(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class VethCable:
+    """A cable as the kernel makes them."""
+
+    def __init__(self, name: str, namespace: str, bridge: str) -> None:
+        self._name = name
+        sh("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        sh("ip", "link", "set", name, "master", bridge, "up")
+
+    def cut(self) -> None:
+        sh("ip", "link", "set", self._name, "down")
+
+    def mend(self) -> None:
+        sh("ip", "link", "set", self._name, "up")
+
+    def close(self) -> None:
+        sh("ip", "link", "del", self._name, check=False)
+
+
+class NetHost:
+    """A host in a namespace: a network of its own, on a cable that can be pulled."""
+
+    def __init__(
+        self, name: str, address: str, gateway: str, bridge: str, lay: Callable[[str, str, str], Cable] = VethCable
+    ) -> None:
         self.name = name
         self.address = address
-        self._cable = f"{name}c"
-        _sh("ip", "netns", "add", name)
-        _sh("ip", "link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _sh("ip", "link", "set", self._cable, "master", bridge, "up")
+        sh("ip", "netns", "add", name)
+        self.cable = lay(f"{name}c", name, bridge)
         self.inside("ip", "link", "set", "lo", "up")
         self.inside("ip", "addr", "add", f"{address}/24", "dev", "eth0")
         self.inside("ip", "link", "set", "eth0", "up")
         self.inside("ip", "route", "add", "default", "via", gateway)
-        self.engine = OwnEngine(directory, enter=self.prefix)
 
     @property
     def prefix(self) -> list[str]:
@@ -44,22 +77,42 @@ class EngineHost:
         return ["nsenter", f"--net=/run/netns/{self.name}"]
 
     def inside(self, *command: str) -> str:
-        return _sh(*self.prefix, *command)
+        return sh(*self.prefix, *command)
+
+    def cut(self) -> None:
+        """Pull the network cable."""
+        self.cable.cut()
+
+    def mend(self) -> None:
+        """Put the network cable back."""
+        self.cable.mend()
+
+    def close(self) -> None:
+        self.cable.close()
+        sh("ip", "netns", "del", self.name, check=False)
+
+
+class EngineHost(NetHost):
+    """A host with an `engine` that can be killed, frozen and started again."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        gateway: str,
+        bridge: str,
+        lay: Callable[[str, str, str], Cable] = VethCable,
+    ) -> None:
+        super().__init__(name, address, gateway, bridge, lay)
+        directory = Path(tempfile.mkdtemp(prefix="homeport-"))  # short: sockets' paths may have 107 characters
+        self.engine = OwnEngine(directory, enter=self.prefix)
 
     def start_engine(self, *, live_restore: bool = True) -> None:
         self.engine.start(live_restore=live_restore)
         eventually(lambda: self.docker("version", "--format", "{{.Server.Version}}"), within_s=60)
 
     def docker(self, *arguments: str, check: bool = True) -> str:
-        return _sh("docker", "-H", self.engine.docker_host, *arguments, check=check)
-
-    def cut(self) -> None:
-        """Pull the network cable."""
-        _sh("ip", "link", "set", self._cable, "down")
-
-    def mend(self) -> None:
-        """Put the network cable back."""
-        _sh("ip", "link", "set", self._cable, "up")
+        return sh("docker", "-H", self.engine.docker_host, *arguments, check=check)
 
     def load(self, image: str) -> None:
         """Copy an image of this machine's Engine into this host's."""
@@ -69,41 +122,47 @@ class EngineHost:
 
     def close(self) -> None:
         self.engine.close()
-        _sh("ip", "link", "del", self._cable, check=False)
-        _sh("ip", "netns", "del", self.name, check=False)
+        super().close()
 
 
 class Lan:
     """A bridge with hosts on it; this machine is `gateway`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lay: Callable[[str, str, str], Cable] = VethCable) -> None:
         serial = next(_serial)
+        self._lay = lay
         self.bridge = f"hpt{serial}"
         self._net = f"10.{200 + serial % 50}.{serial // 50 % 250}"
         self.gateway = f"{self._net}.1"
-        self.hosts: list[EngineHost] = []
-        _sh("ip", "link", "add", self.bridge, "type", "bridge")
-        _sh("ip", "addr", "add", f"{self.gateway}/24", "dev", self.bridge)
-        _sh("ip", "link", "set", self.bridge, "up")
+        self.hosts: list[NetHost] = []
+        sh("ip", "link", "add", self.bridge, "type", "bridge")
+        sh("ip", "addr", "add", f"{self.gateway}/24", "dev", self.bridge)
+        sh("ip", "link", "set", self.bridge, "up")
 
     def add_host(self) -> EngineHost:
+        """Add a host with an Engine (not started)."""
+        return self._add(EngineHost)
+
+    def add_bare_host(self) -> NetHost:
+        """Add a host with a network alone."""
+        return self._add(NetHost)
+
+    def _add(self, kind: type[H]) -> H:
         number = len(self.hosts) + 2
-        name = f"{self.bridge}h{number}"
-        directory = Path(tempfile.mkdtemp(prefix="homeport-"))  # short: sockets' paths may have 107 characters
-        host = EngineHost(name, f"{self._net}.{number}", self.gateway, self.bridge, directory)
+        host = kind(f"{self.bridge}h{number}", f"{self._net}.{number}", self.gateway, self.bridge, self._lay)
         self.hosts.append(host)
         return host
 
     def close(self) -> None:
         for host in self.hosts:
             host.close()
-        _sh("ip", "link", "del", self.bridge, check=False)
+        sh("ip", "link", "del", self.bridge, check=False)
 
 
 @contextmanager
-def lan() -> Iterator[Lan]:
+def lan(lay: Callable[[str, str, str], Cable] = VethCable) -> Iterator[Lan]:
     """Yield a Lan; everything made for it is gone afterwards."""
-    made = Lan()
+    made = Lan(lay)
     try:
         yield made
     finally:
