@@ -50,6 +50,7 @@ from homeport import __version__
 from homeport.clock import Clock, SystemClock
 from homeport.daemon import notify, watchdog, write_private
 from homeport.datadir import ControlPlaneDir, EndpointFile
+from homeport.ids import OsRandom
 
 __all__ = ["deciders", "serve"]
 
@@ -73,7 +74,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
     JournalError when the store fails. On cancel: requests in flight are finished, pending commits written.
     """
     clock = clock or SystemClock()
-    source = source or random.SystemRandom()
+    source = source or OsRandom()
     paths = ControlPlaneDir(config.data_dir)
     metrics = ControlPlaneMetrics(clock)
     async with (
