@@ -1,1 +1,1 @@
-"""A whole cluster in one process, on virtual time, from a seed: what happens to it, and what must hold all the same."""
+"""A whole cluster in one process, on virtual time, from a seed, with faults: `make simulate`. See docs/reliability.md."""
