@@ -131,6 +131,7 @@ async def serve(config: ControlPlaneConfig, *, clock: Clock | None = None, sourc
             loops.create_task(logs.run())
             loops.create_task(run_queries(context.queries, logs, clock))
             loops.create_task(metrics.run(state))
+            loops.create_task(metrics.watch_event_loop())
             loops.create_task(authority.keep_renewed())
             loops.create_task(journal.run_retention())
             services = ServiceLoop(context, observe=metrics.services.observe_look)

@@ -8,6 +8,7 @@ right from the first event on. What the state knows is read when Prometheus asks
 what happens to tasks is counted from the state's own commits, so that no command has to think of metrics.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -47,6 +48,9 @@ _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _PLACEMENT_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0)
+_DELAY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 10.0)
+#: Seconds between two looks at the event loop: a stall is seen but for its first part of up to so long.
+_LOOK_AT_LOOP_S: Final = 0.05
 _START_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -168,6 +172,12 @@ class ControlPlaneMetrics:
             buckets=_START_BUCKETS,
             registry=registry,
         )
+        self._delay = Histogram(
+            "homeport_event_loop_delay_seconds",
+            "How late the event loop was, looked at twenty times a second: what everything else waits as well.",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
         reached = CounterMetric(
             "homeport_task_transitions", "Tasks that reached a status.", ["status"], registry=registry
         )
@@ -239,6 +249,14 @@ class ControlPlaneMetrics:
                             self.observe_changes(commit, self._clock.now())
                 except WatchOverflow:
                     continue  # what was missed isn't counted; the overflow itself is
+
+    async def watch_event_loop(self) -> None:
+        """Observe how late the event loop is, until cancelled."""
+        clock = self._clock
+        while True:
+            due = clock.monotonic() + _LOOK_AT_LOOP_S
+            await asyncio.sleep(_LOOK_AT_LOOP_S)
+            self._delay.observe(max(0.0, clock.monotonic() - due))
 
     def observe_changes(self, commit: Commit, now: float) -> None:
         """Count the changes of one commit. `now`: epoch seconds."""

@@ -136,6 +136,20 @@ def test_commits_are_measured(metrics: ControlPlaneMetrics) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_an_event_loop_that_is_late_is_seen(state: State) -> None:
+    clock = ManualClock()
+    metrics = ControlPlaneMetrics(clock)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        watching = group.create_task(metrics.watch_event_loop())
+        await asyncio.sleep(0)
+        clock.time += 0.4
+        while not value(metrics, "homeport_event_loop_delay_seconds_count"):  # noqa: ASYNC110 - plain values tell nobody
+            await asyncio.sleep(0.001)
+        watching.cancel()
+    assert value(metrics, "homeport_event_loop_delay_seconds_bucket", le="0.3") == 0
+    assert value(metrics, "homeport_event_loop_delay_seconds_bucket", le="0.5") == 1
+
+
 def test_promtool_finds_nothing_to_complain_about(state: State, metrics: ControlPlaneMetrics) -> None:
     put(state, task(), instance(1))
     metrics.observe_request("ecs", "RunTask", "200", 0.25)
