@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.capacity_providers import provider_constraints
-from controlplane.api.ecs.launch import Launch, make_spec
+from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.lookup import find_cluster, find_task_definition
 from controlplane.api.ecs.placement import demand_of
 from controlplane.api.ecs.service_lookup import find_service
@@ -166,7 +166,7 @@ def _demand_of_definition(context: Context, definition: TaskDefinitionRecord, cl
         launch_type="EC2",
         group=group or f"family:{definition.family}",
     )
-    return demand_of(definition.document, Resources.of_task(make_spec(context, launch)), group=launch.group)
+    return demand_of(definition.document, Launcher(context, launch).resources, group=launch.group)
 
 
 def _of_definition(context: Context, definition: TaskDefinitionRecord, cluster: str, max_hosts: int) -> Document:

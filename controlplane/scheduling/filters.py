@@ -35,6 +35,7 @@ __all__ = [
     "first_refusal",
     "fits",
     "member_of",
+    "unfit",
     "would_fit_without",
 ]
 
@@ -217,6 +218,11 @@ def fits(candidate: Candidate, demand: Demand) -> bool:
         and (not wanted.ports or ports(candidate, demand) is None)
         and (not demand.attributes or attributes(candidate, demand) is None)
     )
+
+
+def unfit(candidate: Candidate, demand: Demand) -> Refusal | None:
+    """Return what FITNESS objects to; None if the host can take the task."""
+    return None if fits(candidate, demand) else first_refusal(candidate, demand, FITNESS)
 
 
 def _short(candidate: Candidate, kind: str, unit: str, wanted: int, total: int, held: int) -> Refusal | None:

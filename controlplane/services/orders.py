@@ -1,21 +1,18 @@
 """What the tasks of a deployment or task set are made by: an order (`Launch`) and what it asks of a host (`Demand`)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from controlplane.api.ecs.launch import Launch, make_spec
+from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.placement import demand_of
 from controlplane.context import Context
 from controlplane.scheduling.model import Demand
-from controlplane.services.isolation import at_most_once, stops_when_isolated
+from controlplane.services.isolation import stops_when_isolated
 from controlplane.services.rebalance import ZONE
 from controlplane.services.task_tags import task_tags
 from controlplane.services.timing import timing_of
 from controlplane.state.records import TaskDefinitionRecord
 from controlplane.state.service_records import ServiceRecord
-from homeport.spec import Resources, TaskSpec
 
 __all__ = ["Order", "demand_of_revision", "order_of"]
 
@@ -30,20 +27,13 @@ _DEFAULT_STRATEGY: Final = (
 )
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """How to make and place tasks of one deployment or task set."""
+class Order(NamedTuple):
+    """How to make and place tasks of one deployment or task set, in this event-loop turn."""
 
-    launch: Launch
+    launcher: Launcher
     demand: Demand
     #: ECS's capacityProviderStrategy; empty if there is none.
-    strategy: Sequence[Document] = ()
-    #: Tasks stop by themselves in time to be replaced after this silence of their host; None: they run on.
-    at_most_once_after_s: float | None = None
-
-    def spec(self, context: Context) -> TaskSpec:
-        """Make the spec of one more task, under new ids. Raises ApiError if the definition can't be used."""
-        spec = make_spec(context, self.launch)
-        return spec if self.at_most_once_after_s is None else at_most_once(spec, self.at_most_once_after_s)
+    strategy: Sequence[Document]
 
 
 def order_of(context: Context, service: ServiceRecord, started_by: str) -> Order | None:
@@ -76,6 +66,7 @@ def make_order(
     cluster = context.state.clusters.get(service.cluster)
     assert cluster is not None, "clusters stay, INACTIVE"
     strategy = document.get("capacityProviderStrategy") or ()
+    isolated = stops_when_isolated(service.tags, definition.tags)
     launch = Launch(
         operation=f"Start by the scheduler of service {service.name}",
         cluster=service.cluster,
@@ -86,21 +77,17 @@ def make_order(
         started_by=started_by,
         enable_execute_command=bool(service.settings.get("enableExecuteCommand")),
         tags=task_tags(service, definition, cluster),
+        at_most_once_after_s=timing_of(service.tags).lost_after_s if isolated else None,
     )
+    launcher = Launcher(context, launch)
     demand = demand_of(
         definition.document,
-        Resources.of_task(make_spec(context, launch)),
+        launcher.resources,
         group=service.group,
         constraints=service.settings.get("placementConstraints") or (),
         strategy=service.settings.get("placementStrategy") or _DEFAULT_STRATEGY,
     )
-    isolated = stops_when_isolated(service.tags, definition.tags)
-    return Order(
-        launch=launch,
-        demand=demand,
-        strategy=strategy,
-        at_most_once_after_s=timing_of(service.tags).lost_after_s if isolated else None,
-    )
+    return Order(launcher, demand, strategy)
 
 
 def demand_of_revision(context: Context, service: ServiceRecord) -> Demand | None:

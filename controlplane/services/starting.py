@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.capacity_providers import provider_constraints
-from controlplane.api.ecs.launch import launch_on
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
 from controlplane.events.notes import ServiceEvent
@@ -135,13 +134,10 @@ class Starter:
     ) -> Refusal | None:
         if action.replaces is not None:
             why = f"{why}; it is prepared to take the place of task {action.replaces}"
-        outcome = launch_on(
-            self._context,
+        outcome = order.launcher.put_on(
             self._transaction,
-            order.launch,
             order.demand,
             instance,
-            order.spec(self._context),
             why=why,
             capacity_provider=provider,
             wanted_at=action.wanted_at,

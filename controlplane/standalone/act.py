@@ -11,11 +11,11 @@ import structlog
 from msgspec.structs import replace
 
 from controlplane.api.ecs.capacity_providers import provider_constraints
-from controlplane.api.ecs.launch import Launch, make_spec, placed_line
+from controlplane.api.ecs.launch import Launch, Launcher, placed_line
 from controlplane.api.ecs.placement import demand_of
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
-from controlplane.scheduling.filters import FITNESS, first_refusal
+from controlplane.scheduling.filters import unfit
 from controlplane.scheduling.language import QueryError
 from controlplane.scheduling.model import Candidate, Demand, candidate_of
 from controlplane.scheduling.sentences import counts_sentence
@@ -170,7 +170,7 @@ class _Act:
         assert instance is not None, "it was a candidate in this same turn"
         strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
         candidate = candidate_of(self._state, instance)
-        refusal = first_refusal(candidate, demand, FITNESS)
+        refusal = unfit(candidate, demand)
         if refusal is not None:
             return f"No host can take the task now. {refusal.detail}"
         return candidate, f"chosen by {strategy} among {placement.considered} hosts"
@@ -180,7 +180,7 @@ class _Act:
         if instance is None or instance.status == "INACTIVE":
             return f"The host that was named, {order.instance_id}, is not registered any more"
         candidate = candidate_of(self._state, instance)
-        refusal = first_refusal(candidate, demand, FITNESS)
+        refusal = unfit(candidate, demand)
         if refusal is not None:
             return f"The host that was named can't take the task now: {refusal.detail}"
         return candidate, "the caller named this host"
@@ -234,18 +234,16 @@ class _Act:
         if action.avoid and task.instance_id is not None:
             avoid = dict.fromkeys([*order.avoid, task.instance_id])
         self._turn += 1
-        spec = make_spec(
-            self._context,
-            Launch(
-                operation=order.operation,
-                cluster=task.cluster,
-                definition=definition,
-                launch_type=task.launch_type,
-                group=task.group,
-                overrides=task.overrides,
-                order=order,
-            ),
+        launch = Launch(
+            operation=order.operation,
+            cluster=task.cluster,
+            definition=definition,
+            launch_type=task.launch_type,
+            group=task.group,
+            overrides=task.overrides,
+            at_most_once_after_s=order.at_most_once_after_s,
         )
+        spec = Launcher(self._context, launch).spec()
         return TaskRecord(
             id=TaskId(spec.task_arn.rsplit("/", 1)[-1]),
             cluster=task.cluster,

@@ -198,6 +198,11 @@ class TaskOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     waits_for: str = ""
     placed_at: float | None = None
 
+    @property
+    def at_most_once_after_s(self) -> float | None:
+        """After which silence of its host it has stopped by itself; None: it runs on."""
+        return self.lost_after_s if self.stop_when_isolated else None
+
 
 class TaskRecord(Record, frozen=True):
     """A task. Identity (id, cluster, spec, and the instance once set) never changes."""

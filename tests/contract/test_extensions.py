@@ -6,33 +6,26 @@ import pytest
 from botocore.exceptions import ClientError
 
 from controlplane.api.ecs.extensions import restart_attempt_period_s
-from controlplane.api.ecs.task_spec import build_spec
-from controlplane.state.records import TaskDefinitionRecord
-from homeport.ids import TaskId
 from homeport.spec import RestartPolicy
 from tests.contract.server import ApiServer
+from tests.fakes.records import a_spec
 
 TAG = "homeport:restart-attempt-period"
 POLICY = {"enabled": True, "restartAttemptPeriod": 60}
 CONTAINER = {"name": "app", "image": "busybox", "memory": 64, "restartPolicy": POLICY}
 
 
-def _period_s(server: ApiServer, record: TaskDefinitionRecord) -> RestartPolicy:
-    spec = build_spec(
-        record, {}, arns=server.context.arns, cluster="c", task_id=TaskId("t"), group="g", container_ids=["c"]
-    )
-    return spec.containers[0].restart_policy
+def _policy(server: ApiServer) -> RestartPolicy:
+    record = server.context.state.task_definitions.get("f:1")
+    assert record is not None
+    return a_spec(record).containers[0].restart_policy
 
 
 def test_a_restart_period_shorter_than_ecs_allows_is_said_in_a_tag(server: ApiServer, ecs: Any) -> None:
     ecs.register_task_definition(family="f", containerDefinitions=[CONTAINER], tags=[{"key": TAG, "value": "1"}])
-    record = server.context.state.task_definitions.get("f:1")
-    assert record is not None
-    assert _period_s(server, record) == RestartPolicy(enabled=True, attempt_period_s=1)
+    assert _policy(server) == RestartPolicy(enabled=True, attempt_period_s=1)
     ecs.untag_resource(resourceArn=server.context.arns.task_definition("f", 1), tagKeys=[TAG])
-    record = server.context.state.task_definitions.get("f:1")
-    assert record is not None
-    assert _period_s(server, record) == RestartPolicy(enabled=True, attempt_period_s=60)
+    assert _policy(server) == RestartPolicy(enabled=True, attempt_period_s=60)
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1801", "soon", "1.5"])

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from controlplane.api.ecs.task_spec import spec_of, spec_template
 from controlplane.context import Context, Endpoints
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
@@ -16,7 +17,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.log_store import MemoryLogStore
 
-__all__ = ["a_context", "a_definition", "a_task", "an_instance", "connect", "put"]
+__all__ = ["a_context", "a_definition", "a_spec", "a_task", "an_instance", "connect", "put"]
 
 ARNS = ArnFactory("eu-home-1", "123456789012")
 
@@ -90,3 +91,10 @@ def a_definition(*containers: dict[str, Any], family: str = "web", revision: int
     return TaskDefinitionRecord(
         family=family, revision=revision, document=document, registered_at=1.0, registered_by="me"
     )
+
+
+def a_spec(definition: TaskDefinitionRecord, overrides: dict[str, Any] | None = None) -> TaskSpec:
+    """The spec of task `t` in cluster `c` and group `g`; its containers' ids are id-0, id-1 and so on."""
+    template = spec_template(definition, overrides or {}, cluster="c", group="g")
+    ids = [f"id-{number}" for number in range(len(template.containers))]
+    return spec_of(template, arns=ARNS, task_id=TaskId("t"), container_ids=ids)

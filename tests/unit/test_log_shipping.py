@@ -6,10 +6,8 @@ import pytest
 import re2
 
 from controlplane.api.ecs.log_shipping import LogDefaults, awslogs_problems, default_shipping, shipping
-from controlplane.api.ecs.task_spec import build_spec
-from homeport.ids import TaskId
 from homeport.spec import ContainerSpec, LogShipping
-from tests.fakes.records import ARNS, a_definition
+from tests.fakes.records import a_definition, a_spec
 
 NEEDED = {"awslogs-group": "/shop/web", "awslogs-region": "eu-home-1"}
 
@@ -106,9 +104,7 @@ def test_only_awslogs_and_silence_are_shipped() -> None:
         {**web, "name": "file", "logConfiguration": {"logDriver": "json-file"}},
         {**web, "name": "none", "logConfiguration": {"logDriver": "none"}},
     )
-    spec = build_spec(
-        definition, {}, arns=ARNS, cluster="c", task_id=TaskId("t"), group="g", container_ids=["1", "2", "3", "4"]
-    )
+    spec = a_spec(definition)
 
     def goes_to(container: ContainerSpec) -> tuple[str, str]:
         return container.log.driver if container.log else "", container.shipping.group if container.shipping else ""

@@ -9,11 +9,9 @@ import botocore.session
 import pytest
 
 from controlplane.api.ecs.log_shipping import LogDefaults, default_shipping
-from controlplane.api.ecs.task_spec import build_spec
 from controlplane.api.ecs.units import cpu_units, memory_mib
 from controlplane.api.ecs.unsupported import PASSED_OVER
 from controlplane.api.errors import ApiError, ClientException, InvalidParameterException
-from homeport.ids import TaskId
 from homeport.spec import (
     ContainerSpec,
     Dependency,
@@ -28,22 +26,13 @@ from homeport.spec import (
     Ulimit,
     Volume,
 )
-from tests.fakes.records import ARNS, a_definition
+from tests.fakes.records import a_definition, a_spec
 
 WEB: dict[str, Any] = {"name": "web", "image": "busybox", "memory": 64}
 
 
 def build(*containers: dict[str, Any], overrides: dict[str, Any] | None = None, **members: Any) -> TaskSpec:
-    definition = a_definition(*(containers or (WEB,)), revision=3, **members)
-    return build_spec(
-        definition,
-        overrides or {},
-        arns=ARNS,
-        cluster="c",
-        task_id=TaskId("t"),
-        group="g",
-        container_ids=[f"id-{n}" for n in range(len(containers) or 1)],
-    )
+    return a_spec(a_definition(*(containers or (WEB,)), revision=3, **members), overrides)
 
 
 def container(member: str, value: Any, **more: Any) -> ContainerSpec:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from controlplane.api.ecs.launch import Launch, hold_back, make_spec
+from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.views import failure
 from controlplane.context import Context
 from controlplane.standalone.act import first_turn
@@ -74,11 +74,8 @@ class Admission:
         holder = members[0]
         why = taken(self._group, holder) if holder.instance_id else f"Its turn in the exclusive group {self._group}"
         with self._context.state.transaction() as transaction:
-            return hold_back(
-                self._context,
+            return Launcher(self._context, launch).hold_back(
                 transaction,
-                launch,
-                make_spec(self._context, launch),
                 turn=first_turn(self._context) + self._asked,
                 why=why,
                 capacity_provider=provider,

@@ -42,6 +42,7 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     launch_type, strategy = _launch_type(request, default, (*FARGATE_PROVIDERS, *cluster.capacity_providers))
     # Tags of the definition count whether or not they are propagated; those of the request win.
     policy = standalone_policy({**definition.tags, **tags_of(dict(request))})
+    order = _order(request, policy, operation)
     return Launch(
         operation=operation,
         cluster=cluster.name,
@@ -53,7 +54,8 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
         overrides=request.get("overrides") or {},
         enable_execute_command=bool(request.get("enableExecuteCommand")),
         tags=_tags(request, definition, cluster),
-        order=_order(request, policy, operation),
+        order=order,
+        at_most_once_after_s=order.at_most_once_after_s if order else None,
         exclusive_policy=policy.exclusive_policy if policy else ExclusivePolicy.WAIT,
     )
 

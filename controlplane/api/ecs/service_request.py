@@ -15,7 +15,7 @@ from controlplane.api.arguments import tags_of
 from controlplane.api.ecs.capacity import FARGATE_PROVIDERS
 from controlplane.api.ecs.clusters import check_capacity_provider_strategy
 from controlplane.api.ecs.deployment_configuration import merged_configuration
-from controlplane.api.ecs.launch import Launch, make_spec
+from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.lookup import active_definition
 from controlplane.api.ecs.placement import demand_of
 from controlplane.api.ecs.service_members import (
@@ -29,7 +29,6 @@ from controlplane.api.errors import ClientException, InvalidParameterException
 from controlplane.context import Context
 from controlplane.state.records import ClusterRecord, TaskDefinitionRecord
 from controlplane.state.service_records import RevisionRecord, ServiceRecord, group_of
-from homeport.spec import Resources
 
 __all__ = [
     "MAX_DESIRED_COUNT",
@@ -329,7 +328,7 @@ def _check_runnable(context: Context, cluster: str, name: str, terms: Terms, def
     )
     demand_of(
         definition.document,
-        Resources.of_task(make_spec(context, launch)),
+        Launcher(context, launch).resources,
         group=launch.group,
         constraints=terms.settings.get("placementConstraints") or (),
         strategy=terms.settings.get("placementStrategy") or (),

@@ -36,7 +36,7 @@ from homeport.spec import (
     Volume,
 )
 
-__all__ = ["build_spec", "check_overrides"]
+__all__ = ["check_overrides", "spec_of", "spec_template"]
 
 Document = Mapping[str, Any]
 
@@ -47,31 +47,36 @@ _MIN_MEMORY_MIB: Final = 6
 _MEMORY_LIMITS: Final = ("memory", "memoryReservation")
 
 
-def build_spec(
+def spec_template(
     definition: TaskDefinitionRecord,
     overrides: Document,
     *,
-    arns: ArnFactory,
     cluster: str,
-    task_id: TaskId,
     group: str,
-    container_ids: Sequence[str],
     logs: LogDefaults = LogDefaults(),  # noqa: B008
 ) -> TaskSpec:
-    """Make the spec of one task. `container_ids`: a new id for each container of the definition, in its order.
+    """Make what the specs of an order's tasks have in common: a spec that lacks its ARNs.
 
     Raises ClientException for what Homeport can't do, InvalidParameterException for overrides that don't fit.
     """
-    template = (
-        _template(definition, overrides, cluster, group, logs)
-        if overrides
-        else _plain(_Same(definition), cluster, group, logs)
+    if overrides:
+        return _template(definition, overrides, cluster, group, logs)
+    return _plain(_Same(definition), cluster, group, logs)
+
+
+def spec_of(template: TaskSpec, *, arns: ArnFactory, task_id: TaskId, container_ids: Sequence[str]) -> TaskSpec:
+    """Make the spec of one task. `container_ids`: a new id for each container, in their order."""
+    cluster = template.cluster
+    return replace(
+        template,
+        task_arn=arns.task(cluster, task_id),
+        containers=tuple(
+            [
+                replace(container, container_arn=arns.container(cluster, task_id, container_id))
+                for container, container_id in zip(template.containers, container_ids, strict=True)
+            ]
+        ),
     )
-    containers = tuple(
-        replace(container, container_arn=arns.container(cluster, task_id, container_id))
-        for container, container_id in zip(template.containers, container_ids, strict=True)
-    )
-    return replace(template, task_arn=arns.task(cluster, task_id), containers=containers)
 
 
 class _Same:
@@ -98,7 +103,7 @@ def _plain(same: _Same, cluster: str, group: str, logs: LogDefaults) -> TaskSpec
 def _template(
     definition: TaskDefinitionRecord, overrides: Document, cluster: str, group: str, logs: LogDefaults
 ) -> TaskSpec:
-    """Make a spec that lacks its ARNs. Raises as `build_spec`."""
+    """See spec_template."""
     document = definition.document
     check_overrides(document, overrides)
     refuse_unsupported(document, overrides)

@@ -15,7 +15,7 @@ from controlplane.api.arguments import fingerprint
 from controlplane.api.ecs.capacity import providers_of
 from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.exclusive import Admission
-from controlplane.api.ecs.launch import Launch, launch_on, make_spec
+from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.launch_request import check_launch
 from controlplane.api.ecs.lookup import find_cluster
 from controlplane.api.ecs.placement import demand_of, failures_of
@@ -30,7 +30,6 @@ from controlplane.standalone.stops import asked_to_stop
 from controlplane.state.records import ClusterRecord, IdempotencyRecord, TaskRecord
 from homeport.ids import TaskId
 from homeport.reasons import STOPPED_BY_USER, trim
-from homeport.spec import Resources, TaskSpec
 from homeport.status import Actor, DesiredStatus, StopCode
 from homeport.story import StoryLine
 
@@ -92,10 +91,10 @@ def start_tasks(
 
 def _run(context: Context, launch: Launch, request: Document, count: int) -> tuple[list[TaskRecord], Sequence[Refusal]]:
     """Choose hosts and put the tasks there. Return them, and if they are fewer than asked for, the hosts' refusals."""
-    specs = [make_spec(context, launch) for _ in range(count)]
+    launcher = Launcher(context, launch)
     demand = demand_of(
         launch.definition.document,
-        Resources.of_task(specs[0]),
+        launcher.resources,
         group=launch.group,
         constraints=request.get("placementConstraints") or (),
         strategy=request.get("placementStrategy") or (),
@@ -104,31 +103,29 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
     refusals: list[Refusal] = []
     # Each provider's share goes to its own hosts; a share sees what the one before has taken.
     for provider, share in Counter(providers_of(launch.capacity_strategy, count)).items():
-        outcomes = _place_share(context, launch, demand, provider, [specs.pop() for _ in range(share)])
+        outcomes = _place_share(context, launch.cluster, launcher, demand, provider, share)
         tasks += [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
         refusals += [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     return tasks, refusals
 
 
 def _place_share(
-    context: Context, launch: Launch, demand: Demand, provider: str, specs: Sequence[TaskSpec]
+    context: Context, cluster: str, launcher: Launcher, demand: Demand, provider: str, count: int
 ) -> list[TaskRecord | Refusal]:
     """Put tasks on the hosts of a capacity provider ("" for any host)."""
     if extra := provider_constraints(context.state, provider):
         demand = replace(demand, constraints=(*demand.constraints, *extra))
-    placement = context.rankings.place(context.state, launch.cluster, demand, len(specs), context.random)
+    placement = context.rankings.place(context.state, cluster, demand, count, context.random)
     if not placement.considered:
         raise InvalidParameterException(NO_INSTANCES)
     strategy = ", ".join(f"{s.type} {s.field}".strip() for s in demand.strategy)
     why = f"chosen by {strategy} among {placement.considered} hosts"
     outcomes: list[TaskRecord | Refusal] = []
     with context.state.transaction() as transaction:
-        for instance_id, spec in zip(placement.chosen, specs, strict=False):
+        for instance_id in placement.chosen:
             instance = context.state.instances.get(instance_id)
             assert instance is not None, "it was a candidate in this same turn"
-            outcomes.append(
-                launch_on(context, transaction, launch, demand, instance, spec, why=why, capacity_provider=provider)
-            )
+            outcomes.append(launcher.put_on(transaction, demand, instance, why=why, capacity_provider=provider))
     return [*outcomes, *placement.refusals]
 
 
@@ -174,11 +171,10 @@ def start_task(context: Context, request: Document) -> Document:
             if held is not None:
                 tasks.append(held) if isinstance(held, TaskRecord) else failures.append(held)
                 continue
-            spec = make_spec(context, launch)
-            demand = demand_of(launch.definition.document, Resources.of_task(spec), group=launch.group)
-            why = "the caller named this host"
             named = replace(launch, order=launch.order and replace(launch.order, instance_id=instance.id))
-            outcome = launch_on(context, transaction, named, demand, instance, spec, why=why)
+            launcher = Launcher(context, named)
+            demand = demand_of(launch.definition.document, launcher.resources, group=launch.group)
+            outcome = launcher.put_on(transaction, demand, instance, why="the caller named this host")
             if isinstance(outcome, Refusal):
                 failures += failures_of(context, cluster.name, [outcome])
             else:
