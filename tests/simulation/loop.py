@@ -91,6 +91,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now = 0.0
         self.steps = 0
         self._steps_at_once = 0
+        _Task.numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
 
     def time(self) -> float:

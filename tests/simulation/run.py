@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +37,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     invariant: str = ""
     text: str = ""
-    #: Which kind of thing it was: a check that fired, or an error nobody caught.
     virtual_s: float = 0.0
     steps: int = 0
     commits: int = 0
@@ -159,7 +158,7 @@ def _quiet() -> Iterator[None]:
 def _log_into(world: World) -> None:
     """Let the trace have what daemons log."""
 
-    def into_trace(_: object, method: str, event: dict[str, Any]) -> str:
+    def into_trace(_: object, method: str, event: MutableMapping[str, Any]) -> str:
         text = event.pop("event")
         rest = " ".join(f"{name}={value}" for name, value in event.items() if name != "exc_info")
         world.say(method, f"{text} {rest}".rstrip())

@@ -109,7 +109,7 @@ class World:
 
     def say(self, who: str, what: str) -> None:
         """Add a line to the trace."""
-        self.trace.append((self.loop.now, who, what))
+        self.trace.append((round(self.loop.now, 6), who, what.replace(str(self._root), "")))
 
     def fail(self, error: BaseException) -> None:
         """End the run. The first failure counts."""
