@@ -48,7 +48,8 @@ class DockerEngine:
     """A Docker Engine; implements `agent.engine.api.Engine`. Use as `async with`; opening does no I/O.
 
     `docker_host`: `unix://PATH` or `tcp://HOST:PORT` (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH as usual); None:
-    DOCKER_HOST, else /var/run/docker.sock. `observe` is told of every call.
+    DOCKER_HOST, else /var/run/docker.sock. `observe` is told of every call. `client`: an open client to use instead of
+    one that connects there. `cores`: how many the Engine has, as far as known before it has answered.
     """
 
     def __init__(
@@ -58,14 +59,16 @@ class DockerEngine:
         limits: Limits = DEFAULT_LIMITS,
         observe: Observe | None = None,
         clock: Clock | None = None,
+        client: Docker | None = None,
+        cores: int | None = None,
     ) -> None:
         self.docker_host = docker_host_of(docker_host)
         self._limits = limits
         self._clock = clock or SystemClock()
-        self._transport = Transport(self.docker_host, observe=observe)
+        self._transport = Transport(self.docker_host, observe=observe, client=client)
         self._pulls = Pulls(self._transport, limits, self.image)
         self._creates = asyncio.Semaphore(limits.creates)
-        self._starts = AdaptiveGate(Climb.for_cores(os.cpu_count() or 1), self._clock.monotonic)
+        self._starts = AdaptiveGate(Climb.for_cores(cores or os.cpu_count() or 1), self._clock.monotonic)
         self._cores: int | None = None
         self._removes = asyncio.Semaphore(limits.removes)
         self._reads = asyncio.Semaphore(limits.reads)

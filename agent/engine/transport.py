@@ -76,15 +76,21 @@ def _is_broken_connection(error: Exception) -> bool:
 
 
 class Transport:
-    """An open line to one Engine; use as `async with`. Opening does no I/O: an Engine that is down is no error yet."""
+    """An open line to one Engine; use as `async with`. Opening does no I/O: an Engine that is down is no error yet.
 
-    def __init__(self, docker_host: str, *, observe: Observe | None = None) -> None:
+    `client`: one that is open already, and its maker's to close.
+    """
+
+    def __init__(self, docker_host: str, *, observe: Observe | None = None, client: Docker | None = None) -> None:
         self._docker_host = docker_host
         self._observe = observe
-        self._docker: Docker | None = None
+        self._given = client is not None
+        self._docker = client
         self._connector: aiohttp.BaseConnector | None = None
 
     async def __aenter__(self) -> "Transport":
+        if self._given:
+            return self
         url = self._docker_host
         if url.startswith("unix://"):
             # No limit of connections: followed logs must never hold up a stop. Kinds of calls have their own limits.
@@ -96,7 +102,7 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._docker is not None:
+        if self._docker is not None and not self._given:
             await self._docker.close()
         if self._connector is not None:
             await self._connector.close()
