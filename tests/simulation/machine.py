@@ -25,7 +25,7 @@ from tests.simulation.engine import SimulatedEngine
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network, Socket
 from tests.simulation.plan import Machine
-from tests.simulation.process import MachineClock, Process
+from tests.simulation.process import MachineClock
 
 __all__ = ["SimulatedMachine"]
 
@@ -54,7 +54,6 @@ class SimulatedMachine:
         self.name = plan.name
         self.clock = MachineClock(loop)
         self.disk = Disk(loop, root / plan.name, chance(f"disk {plan.name}"), sync_s)
-        self._dockerd = Process(loop, f"dockerd on {plan.name}", self.clock)
         self.engine = SimulatedEngine(
             plan.name,
             self.clock,
@@ -95,34 +94,34 @@ class SimulatedMachine:
 
     async def run_agent(self) -> None:
         """Be the agent's main coroutine, as `agent.service.serve`; returns once its host is deregistered."""
-        engine, clock, directory = self.engine.link(self._dockerd.spawn), self.clock, self.disk.directory
-        monitor = HostMonitor(engine, clock, read=self._read)
-        cgroups = LateCgroups(engine, "")
-        host = Host(monitor, self._settings, cgroups, read=self._read)
-        journal = Journal(directory / "agent.db")
-        contact = Contact(directory / "contact", elapsed=clock.monotonic, boot=self.name)
-        contact.load()
-        worker = self.worker = Worker(
-            engine,
-            journal,
-            host,
-            _NoCgroups(),
-            owner=self.identity.instance_id,
-            clock=clock,
-            rng=self._chance,
-            shipping=FakeShipping(),
-            cleanup_after_s=_CLEANUP_AFTER_S,
-            contact=contact,
-        )
-        await host.start()
-        uplink = self.uplink = Uplink(
-            self.identity, worker, clock=clock, random=self._chance, connecting=self._connecting
-        )
-        async with asyncio.TaskGroup() as loops:
-            running = [loops.create_task(work) for work in (journal.run(), worker.run(), monitor.run(), host.run())]
-            await uplink.run()
-            for each in running:
-                each.cancel()
+        clock, directory = self.clock, self.disk.directory
+        async with self.engine.link() as engine:
+            monitor = HostMonitor(engine, clock, read=self._read)
+            host = Host(monitor, self._settings, LateCgroups(engine, ""), read=self._read)
+            journal = Journal(directory / "agent.db")
+            contact = Contact(directory / "contact", elapsed=clock.monotonic, boot=self.name)
+            contact.load()
+            worker = self.worker = Worker(
+                engine,
+                journal,
+                host,
+                _NoCgroups(),
+                owner=self.identity.instance_id,
+                clock=clock,
+                rng=self._chance,
+                shipping=FakeShipping(),
+                cleanup_after_s=_CLEANUP_AFTER_S,
+                contact=contact,
+            )
+            await host.start()
+            uplink = self.uplink = Uplink(
+                self.identity, worker, clock=clock, random=self._chance, connecting=self._connecting
+            )
+            async with asyncio.TaskGroup() as loops:
+                running = [loops.create_task(work) for work in (journal.run(), worker.run(), monitor.run(), host.run())]
+                await uplink.run()
+                for each in running:
+                    each.cancel()
 
     @asynccontextmanager
     async def _connecting(self) -> AsyncIterator[Connect]:
