@@ -139,15 +139,8 @@ def _lose_sets(_: World, link: Link, arguments: Arguments) -> None:
 # ---------------------------------------------------------------- Engines
 
 
-def _engine_forget(_: World, machine: SimulatedMachine, arguments: Arguments) -> None:
-    ours = sorted(entry.name for entry in machine.engine.ledger if entry.exists and not entry.foreign)
-    if ours:
-        machine.engine.forget(ours[arguments["which"] % len(ours)])
-
-
 def _engine_restart(_: World, machine: SimulatedMachine, arguments: Arguments) -> None:
-    machine.engine.down(arguments["seconds"])
-    machine.engine.restart(live_restore=arguments["live_restore"])
+    machine.engine.restart(live_restore=arguments["live_restore"], seconds=arguments["seconds"])
 
 
 _ON_DAEMONS: Final[dict[str, Callable[[World, str, Arguments], None]]] = {
@@ -165,11 +158,11 @@ _ON_LINKS: Final[dict[str, Callable[[World, Link, Arguments], None]]] = {
     "drop_connection": _drop,
     "lose_sets": _lose_sets,
 }
-_ON_ENGINES: Final[dict[str, Callable[[World, SimulatedMachine, Arguments], None]]] = {
+_ON_ENGINES: Final[dict[str, Callable[[World, SimulatedMachine, Arguments], object]]] = {
     "engine_hang": lambda _, machine, arguments: machine.engine.hang(arguments["seconds"]),
     "engine_down": lambda _, machine, arguments: machine.engine.down(arguments["seconds"]),
     "engine_restart": _engine_restart,
-    "engine_forget": _engine_forget,
+    "engine_forget": lambda _, machine, arguments: machine.engine.forget(arguments["which"]),
     "engine_lose_events": lambda _, machine, arguments: machine.engine.lose_events(arguments["seconds"]),
     "engine_late_events": lambda _, machine, arguments: machine.engine.late_events(arguments["seconds"]),
     "engine_disk_full": lambda _, machine, arguments: machine.engine.disk_full(arguments["seconds"]),
