@@ -17,11 +17,13 @@ from bench.api import api
 from bench.common import Json, machine
 from bench.containers import restart_after_death, start_twenty
 from bench.deployments import deployments
-from bench.fleet import fleet
+from bench.fleet.growth import table
+from bench.fleet.suite import fleet
 from bench.footprint import footprint
 from bench.journal import journal
 from bench.logs import logs
 from bench.logs_store import logs_store
+from bench.peers.suite import peers
 from bench.scheduler import scheduler
 from bench.services import services
 from tests.e2e.harness import Installation, installation
@@ -48,9 +50,9 @@ def _api() -> Json:
         return api(homeport)
 
 
-def _fleet() -> Json:
-    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory, installation(Path(directory)) as homeport:
-        return fleet(homeport)
+def _read_results() -> Json:
+    results: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return results
 
 
 def _journal() -> Json:
@@ -73,21 +75,34 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "api": _api,
     "journal": _journal,
     "logs store": _logs_store,
-    "fleet": _fleet,
+    "fleet": lambda: fleet(_read_results().get("fleet", {})),
     "scheduler": scheduler,
+    "peers": peers,
 }
+
+
+#: Suites whose figures make a table of the README.
+TABLES: Final[dict[str, Callable[[Json], str]]] = {"fleet": table}
 
 
 @click.command()
 @click.argument("suites", nargs=-1, type=click.Choice(list(SUITES)))
-def main(suites: tuple[str, ...]) -> None:
+@click.option("--hosts", type=click.IntRange(min=10), multiple=True, help="Sizes of fleets to measure, if not all.")
+@click.option("--table", "render", type=click.Choice(list(TABLES)), help="Measure nothing: print the README's table.")
+def main(suites: tuple[str, ...], hosts: tuple[int, ...], render: str | None) -> None:
     """Run the named suites, all by default, and merge their figures into results.json."""
-    results: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in suites or SUITES:
+    if render is not None:
+        print(TABLES[render](_read_results()[render]), end="")
+        return
+    measures = dict(SUITES)
+    if hosts:
+        measures["fleet"] = lambda: fleet(_read_results().get("fleet", {}), hosts)
+    for name in suites or measures:
         print(f"== {name}", file=sys.stderr)
-        results[name] = {**SUITES[name](), "machine": machine()}
-        print(json.dumps(results[name], indent=2))
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        figures = {**measures[name](), "machine": machine()}
+        print(json.dumps(figures, indent=2))
+        # Read again: another suite may have been measured meanwhile.
+        RESULTS.write_text(json.dumps({**_read_results(), name: figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,10 @@
 """The API: signed, durable RunTask and DescribeTasks per second, beside moto's in-memory mock, in one run."""
 
 import json
-import socket
-import sys
-from typing import Any
-from urllib.request import urlopen
-
-import boto3
 
 from bench.common import Json, signed, wrk
-from tests.e2e.harness import Installation, eventually
+from bench.moto import Moto
+from tests.e2e.harness import Installation
 
 __all__ = ["api"]
 
@@ -48,37 +43,9 @@ def api(homeport: Installation) -> Json:
 
 
 def _moto(homeport: Installation) -> Json:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    server = homeport.spawn("moto", sys.executable, "-m", "moto.server", "-p", str(port))
-
-    def answers() -> bool:
-        with urlopen(url + "/moto-api/", timeout=2) as answer:
-            return bool(answer.status == 200)
-
-    eventually(answers, within_s=60)
-    keys: dict[str, Any] = {"aws_access_key_id": "a" * 16, "aws_secret_access_key": "b" * 16}
-    ecs = boto3.client("ecs", endpoint_url=url, region_name="us-east-1", **keys)
-    ecs.create_cluster(clusterName="default")
-    ecs.register_task_definition(family="api", networkMode="awsvpc", containerDefinitions=[_CONTAINER])
-    run = {
-        "taskDefinition": "api",
-        "launchType": "FARGATE",
-        "networkConfiguration": {"awsvpcConfiguration": {"subnets": [_subnet(url, keys)], "securityGroups": []}},
+    moto = Moto(homeport, _CONTAINER)
+    describe = signed(moto.url, _TARGET + "DescribeTasks", {"tasks": [moto.task]}, **moto.KEYS)
+    return {
+        "DescribeTasks": wrk(moto.url, *describe, connections=8),
+        "RunTask": wrk(moto.url, *signed(moto.url, _TARGET + "RunTask", moto.run, **moto.KEYS), connections=8),
     }
-    (task,) = ecs.run_task(**run)["tasks"]
-    signature = {"key_id": "a" * 16, "secret": "b" * 16}
-    describe = signed(url, _TARGET + "DescribeTasks", {"tasks": [task["taskArn"]]}, **signature)
-    result = {
-        "DescribeTasks": wrk(url, *describe, connections=8),
-        "RunTask": wrk(url, *signed(url, _TARGET + "RunTask", run, **signature), connections=8),
-    }
-    server.stop()
-    return result
-
-
-def _subnet(url: str, keys: dict[str, Any]) -> str:
-    ec2 = boto3.client("ec2", endpoint_url=url, region_name="us-east-1", **keys)
-    subnet: str = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    return subnet
