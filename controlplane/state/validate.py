@@ -8,7 +8,7 @@ from controlplane.store.api import Commit
 from homeport.ids import InstanceId
 from homeport.status import DesiredStatus, TaskStatus
 
-__all__ = ["validate", "validate_commit"]
+__all__ = ["validate", "validate_commit", "validate_service", "validate_task"]
 
 
 def validate(state: State) -> None:
@@ -19,7 +19,7 @@ def validate(state: State) -> None:
     for table in state.tables:
         table.validate()
     for task in state.tasks:
-        _validate_task(task)
+        validate_task(task)
     loads = naive_loads(state)
     for instance_id in loads.keys() | {instance.id for instance in state.instances}:
         expected = loads.get(instance_id, HostLoad())
@@ -28,7 +28,7 @@ def validate(state: State) -> None:
     for instance in state.instances:
         _validate_capacity(instance, state.load)
     for service in state.services:
-        _validate_service(state, service)
+        validate_service(state, service)
 
 
 def validate_commit(commit: Commit) -> None:
@@ -47,8 +47,8 @@ def validate_commit(commit: Commit) -> None:
             assert old.stop_code is None or new.stop_code == old.stop_code, f"task {new.id}: the first stopCode wins"
 
 
-def _validate_service(state: State, service: ServiceRecord) -> None:
-    """What a service names is there, is its own and is named once; an INACTIVE one has nothing live."""
+def validate_service(state: State, service: ServiceRecord) -> None:
+    """Raise AssertionError unless what a service names is there, is its own and is named once; INACTIVE has nothing."""
     live = service.deployments
     assert len(set(live)) == len(live), f"service {service.key} names a deployment twice"
     for deployment_id in live:
@@ -77,7 +77,8 @@ def naive_loads(state: State) -> dict[InstanceId, HostLoad]:
     return loads
 
 
-def _validate_task(task: TaskRecord) -> None:
+def validate_task(task: TaskRecord) -> None:
+    """Raise AssertionError unless what a task says of itself agrees."""
     if task.instance_id is None:
         assert task.status in {TaskStatus.PROVISIONING, TaskStatus.STOPPED}, (
             f"task {task.id} is {task.status.name} without a host"

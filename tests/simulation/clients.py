@@ -1,4 +1,4 @@
-"""The users of a simulated cluster: they carry out a plan's requests as SDKs do, and keep a ledger of what came of them.
+"""The users of a simulated cluster: they carry out requests as SDKs do, and keep a ledger of what came of them.
 
 A request that isn't answered is sent again, the same document with the same clientToken. It may have been carried out
 all the same, more than once where ECS has no token for it, or may yet be.

@@ -28,6 +28,7 @@ IMAGES: Final = {
     "unhealthy-after-60s": 1,
     "flaps": 1,
     "oom": 1,
+    "refuses": 1,
     "absent": 1,
     "slow-pull": 2,
     "needs-two-pulls": 1,

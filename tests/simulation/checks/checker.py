@@ -1,0 +1,110 @@
+"""All checks of a simulation behind one door: the world tells what happens, and whatever must not raises Violation."""
+
+from typing import TYPE_CHECKING, Any
+
+from controlplane.state.records import InstanceRecord
+from controlplane.state.state import State
+from controlplane.state.validate import validate
+from controlplane.store.api import Commit
+from homeport.ids import InstanceId
+from homeport.protocol import Assignments, TaskReport
+from tests.simulation.checks.assignments import Sets
+from tests.simulation.checks.containers import Containers
+from tests.simulation.checks.history import History
+from tests.simulation.checks.hosts import Hosts
+from tests.simulation.checks.promises import Promises
+from tests.simulation.checks.rest import Rest
+from tests.simulation.checks.services import Services
+from tests.simulation.checks.tasks import Tasks
+from tests.simulation.checks.violation import Violation
+from tests.simulation.clients import Ask, Clients, Refused
+from tests.simulation.ledger import ContainerLedgerEntry
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+__all__ = ["Checker"]
+
+#: The whole state is checked, by a scan of everything, once in so many commits.
+_SCAN_EVERY = 100
+
+
+class Checker:
+    """Follows one simulation from its beginning. See the package for what is checked where."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.history = History()
+        self.tasks = Tasks(self.history)
+        self.hosts = Hosts(self.history)
+        self.sets = Sets(self.history)
+        self.services = Services(self.history)
+        self.containers = Containers(self.history, self.sets)
+        self.promises = Promises(self.history, self.tasks)
+        self._rest = Rest(self.history, self.sets, self.containers, self.services)
+        self._state: State | None = None
+
+    def loaded(self, state: State) -> None:
+        """A control plane has started, and found this."""
+        self._state = state
+        self.history.loaded(state)
+        self.tasks.reset()
+        self.hosts.reset()
+        self.sets.reset()
+        self.services.reset(state)
+        self.scan()
+
+    def commit(self, commit: Commit) -> None:
+        """A commit was appended to the journal: the state has it already."""
+        self.commits += 1
+        self.history.commit(commit)
+        self.tasks.commit(commit)
+        self.hosts.commit(commit)
+        self.sets.commit(commit)
+        self.services.commit(commit)
+        if self.commits % _SCAN_EVERY == 0:
+            self.scan()
+
+    def scan(self) -> None:
+        """Check the whole state: its indexes and sums, and what must hold between records."""
+        assert self._state is not None
+        try:
+            validate(self._state)
+        except AssertionError as error:
+            raise Violation("the state is sound (2 to 4)", str(error)) from error
+
+    def answer(self, operation: str, document: dict[str, Any], answer: dict[str, Any] | Refused, revision: int) -> None:
+        """An answer leaves the control plane; it rests on this revision."""
+        self.history.told(revision, f"the answer to {operation}")
+        self.promises.answer(operation, document, answer, revision)
+
+    def frame(self, host: str, assignments: Assignments) -> None:
+        """Assignments leave the control plane."""
+        instance_id = self.instance_id(host)
+        self.history.told(assignments.revision, f"a set for {host}")
+        self.sets.frame(instance_id, assignments)
+
+    def report(self, host: str, report: TaskReport) -> None:
+        """A report leaves an agent."""
+        self.containers.report(host, report)
+
+    def engine(self, host: str, entry: ContainerLedgerEntry) -> None:
+        """A container has changed."""
+        self.containers.engine(host, entry)
+
+    def request(self, ask: Ask) -> None:
+        """A request is over."""
+        self.promises.request(ask)
+
+    def rest(self, world: "World", clients: Clients) -> None:
+        """Raise unless everything has come to rest, and is as it should be."""
+        self._rest.check(world)
+        self.promises.rest(clients.ledger)
+        self.scan()
+
+    def instance_id(self, host: str) -> InstanceId:
+        """Return the container instance that a machine is registered as. Raises Violation if there is none."""
+        for instance in self.history.all(InstanceRecord):
+            if instance.facts.hostname == host:
+                return instance.id
+        raise Violation("sets go to hosts that are known", f"{host} was sent assignments, and isn't registered")
