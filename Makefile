@@ -8,6 +8,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 VENV := .venv/.installed
 DATA_DIR ?= .homeport
+# Files of tests side by side; ARGS=-n0 runs them one by one, as a debugger needs it.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 SCRIPTS := $(addprefix scripts/,ensure-venv ensure-docker stop-docker sample-image install-agent lib.sh docker-files.sh) .ci/run
 
 .PHONY: help
@@ -36,19 +38,24 @@ down: ## Stop what 'make up' started: daemons, containers, dockerd; the data sta
 
 .PHONY: test
 test: $(VENV) engine ## Run all tests but the slow ones
-	@$(BIN)/pytest -m 'not slow' --durations=10 $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) -m 'not slow' --durations=10 $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV) ## Run the tests that need no Docker
-	@$(BIN)/pytest -m 'not engine and not e2e and not slow' $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) -m 'not engine and not e2e and not slow' $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: $(VENV) engine ## Run the tests with real daemons on a real Engine
-	@$(BIN)/pytest -m 'e2e and not slow' $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) -m 'e2e and not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV) engine ## Run the tests that take minutes: a real systemd, image builds
 	@$(BIN)/pytest -m slow --durations=10 $(ARGS)
+
+SEEDS ?= 1000
+.PHONY: simulate
+simulate: $(VENV) ## Run whole clusters on virtual time, with faults, one for each of SEEDS=1000 seeds
+	@$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV) ## Check style, types, imports between packages, and shell scripts
@@ -67,6 +74,12 @@ format: $(VENV) ## Format the code and mend what can be mended
 bench: $(VENV) engine ## Measure, and write bench/results.json
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: peers
+peers: $(VENV) engine ## Measure beside Docker Swarm and moto, and write docs/peers.md (ten minutes)
+	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@$(BIN)/python -m bench peers
+	@$(BIN)/python -m bench.peers.page
 
 .PHONY: clean
 clean: ## Remove .venv and caches; the data in .homeport stay

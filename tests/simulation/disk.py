@@ -54,6 +54,8 @@ class Disk:
         self._busy_until: dict[Executor, float] = {}
         #: What has been carried out, and hasn't been told yet.
         self._under_way: list[_Call] = []
+        #: The write-ahead logs there, once there are any.
+        self._wals: list[Path] = []
         self.slowness = 1.0
         self.full = False
         #: Crashes that left a torn write.
@@ -108,7 +110,7 @@ class Disk:
         self._crashes += 1
         left = self._root / str(self._crashes)
         shutil.copytree(self.directory, left, ignore=shutil.ignore_patterns("*-shm", "*.lock"))
-        self.directory = left
+        self.directory, self._wals = left, []
         if torn:
             for log in sorted(left.rglob("*-wal")):
                 self._tear(log, before.get(log.name))
@@ -129,8 +131,10 @@ class Disk:
         self.torn += 1
 
     def _logs(self) -> dict[str, _Wal]:
+        if not self._wals:
+            self._wals = sorted(self.directory.rglob("*-wal"))
         return {
-            log.name: _Wal(log.stat().st_size, _header(log), _changed_ns(log)) for log in self.directory.rglob("*-wal")
+            log.name: _Wal(log.stat().st_size, _header(log), _changed_ns(log)) for log in self._wals if log.exists()
         }
 
 

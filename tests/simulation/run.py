@@ -144,6 +144,7 @@ async def _rest(world: World, clients: Clients, checker: Checker) -> None:
 def _quiet() -> Iterator[None]:
     """Keep out what isn't from the seed: the collector's turns, and the end of what a kill has left in memory."""
     gc.disable()
+    gc.freeze()  # what is there already needn't be looked at when this run's own is collected
     unraisable = sys.unraisablehook
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
