@@ -1,15 +1,18 @@
 """The fake engine keeps the Engine Protocol's promises; else the tests that lean on it would prove nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 
 from agent.engine.api import ContainerPlan, Engine, EngineEvent
-from agent.engine.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, Rejected
+from agent.engine.docker import DockerEngine
+from agent.engine.errors import EngineTimeout, EngineUnavailable, NotFound
 from homeport.clock import SystemClock
 from homeport.status import HealthStatus
+from tests.engine.cases import CASES
+from tests.engine.conftest import Lab
 from tests.fakes.engine import FakeEngine
 
 LABELS = {"homeport.instance": "i", "homeport.task": "t", "homeport.container": "web"}
@@ -30,30 +33,15 @@ def engine() -> FakeEngine:
     return FakeEngine(SystemClock(), images=["web:1"])
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.__name__))
+async def test_it_keeps_the_seams_promises(engine: FakeEngine, case: Callable[[Lab], Awaitable[None]]) -> None:
+    engine.stubborn.add("main")
+    await case(Lab(cast(DockerEngine, engine), "web:1"))
+
+
 async def test_it_is_an_engine(engine: FakeEngine) -> None:
     seam: Engine = engine
     assert (await seam.info()).version
-
-
-async def test_verbs_are_idempotent(engine: FakeEngine) -> None:
-    container_id = await engine.create(plan())
-    assert await engine.create(plan()) == container_id
-    await engine.start(container_id)
-    await engine.start(container_id)
-    await engine.stop(container_id, 1)
-    await engine.stop(container_id, 1)
-    facts = await engine.inspect("one")
-    assert facts is not None
-    assert (facts.state, facts.exit_code) == ("exited", 143)
-    await engine.remove(container_id)
-    await engine.remove(container_id)
-    assert await engine.inspect("one") is None
-
-
-async def test_a_name_that_is_anothers_conflicts(engine: FakeEngine) -> None:
-    await engine.create(plan())
-    with pytest.raises(Conflict):
-        await engine.create(plan(task="another"))
 
 
 async def test_a_missing_image_is_not_found_until_it_is_pulled(engine: FakeEngine) -> None:
@@ -62,18 +50,6 @@ async def test_a_missing_image_is_not_found_until_it_is_pulled(engine: FakeEngin
         await engine.create(plan())
     await engine.pull("web:1")
     await engine.create(plan())
-
-
-async def test_a_host_port_is_given_once(engine: FakeEngine) -> None:
-    host = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}], "81/tcp": [{"HostPort": "0"}]}}
-    first = await engine.create(plan(host=host))
-    await engine.start(first)
-    facts = await engine.inspect(first)
-    assert facts is not None
-    assert [binding.host_port for binding in facts.bindings] == [8080, 49153]
-    second = await engine.create(plan("two", container="other", host=host))
-    with pytest.raises(Rejected, match="already allocated"):
-        await engine.start(second)
 
 
 async def test_a_call_that_times_out_may_have_had_its_effect(engine: FakeEngine) -> None:
@@ -116,14 +92,6 @@ async def test_events_tell_what_happens_and_a_resync_comes_first(engine: FakeEng
     facts = await engine.inspect(container_id)
     assert facts is not None
     assert facts.oom_killed
-
-
-async def test_events_of_others_are_not_told(engine: FakeEngine) -> None:
-    events = engine.events({"homeport.instance": "another"})
-    await anext(events)
-    await engine.create(plan())
-    engine.resync()
-    assert (await anext(events)).kind == "resync"
 
 
 async def test_nothing_answers_while_it_is_down_and_a_resync_follows(engine: FakeEngine) -> None:
