@@ -1,1 +1,1 @@
-"""A whole cluster in one process, on virtual time, from a seed, with faults: `make simulate`. See docs/reliability.md."""
+"""A whole cluster in one process, on virtual time, with faults, from a seed: `make simulate`, docs/reliability.md."""

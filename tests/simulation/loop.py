@@ -136,6 +136,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             future.set_exception(error)
         return future
 
+    def abandon(self) -> None:
+        """Close the loop with all that is under way left as it is, as what a kill has left behind."""
+        for task in asyncio.all_tasks(self):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self.close()
+
     # ------------------------------------------------------------ what BaseEventLoop asks of a loop
 
     def _call_soon(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> _Step:

@@ -23,6 +23,9 @@ __all__ = ["Link", "Network", "Socket", "Way"]
 #: What may be under way, in bytes, before a sender has to wait.
 _WINDOW_BYTES: Final = 65536
 
+#: Timers of the same moment have no order.
+_BEHIND_S: Final = 1e-6
+
 _CLOSED: Final = WSMessage(WSMsgType.CLOSED, None, None)
 _SETS: Final = b'{"type":"Assignments"'
 
@@ -53,16 +56,15 @@ class Way:
     def mend(self) -> None:
         """Let things arrive again, in the order in which they were sent."""
         self._cut = False
-        held, self._held = self._held, deque()
-        for deliver in held:
-            self._loop.after(0.0, deliver, None)
+        while self._held:
+            self._held.popleft()()
 
     def carry(self, deliver: Callable[[], None], *, not_before: float = 0.0) -> float:
-        """Call `deliver` when it has arrived, at the earliest at a moment; return when that is, as far as is known."""
-        at = max(not_before, self._loop.now + self._chance.uniform(*self._latency_s) + self.delay_s)
+        """Call `deliver` when it has arrived, behind what arrives at a moment; return when, if all goes well."""
+        at = max(not_before + _BEHIND_S, self._loop.now + self._chance.uniform(*self._latency_s) + self.delay_s)
 
         def arrive() -> None:
-            if self._cut:
+            if self._cut or self._held:
                 self._held.append(deliver)
             else:
                 deliver()

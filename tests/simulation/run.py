@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.simulation.loop import Livelock, VirtualLoop
 from tests.simulation.plan import REQUEST, Act, Plan
 from tests.simulation.world import World
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["Outcome", "abandoning", "simulate"]
 
 #: How often it is looked whether all has come to rest, in virtual seconds.
 _LOOK_S: Final = 30.0
@@ -53,8 +54,11 @@ def simulate(plan: Plan, *, keep_trace: bool = False) -> Outcome:
     root = Path(tempfile.mkdtemp(prefix="homeport-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
     loop = VirtualLoop()
     try:
-        with _quiet(), faulty_sqlite():
-            return _run(loop, plan, root, keep_trace)
+        with _alone(), abandoning(), faulty_sqlite():
+            try:
+                return _run(loop, plan, root, keep_trace)
+            finally:
+                loop.abandon()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -141,19 +145,26 @@ async def _rest(world: World, clients: Clients, checker: Checker) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep out what isn't from the seed: the collector's turns, and the end of what a kill has left in memory."""
+def _alone() -> Iterator[None]:
+    """Keep the collector's turns out, which depend on what ran before."""
     gc.disable()
     gc.freeze()  # what is there already needn't be looked at when this run's own is collected
-    unraisable = sys.unraisablehook
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        sys.unraisablehook = lambda _: None
-        gc.collect()
-        sys.unraisablehook = unraisable
         gc.enable()
+
+
+@contextmanager
+def abandoning() -> Iterator[None]:
+    """Collect, at the end of the block, what kills have left behind, without a word of what it says to that."""
+    yield
+    said, warn = sys.unraisablehook, warnings.catch_warnings()
+    sys.unraisablehook = lambda _: None
+    with warn:
+        warnings.simplefilter("ignore")
+        gc.collect()
+    sys.unraisablehook = said
 
 
 def _log_into(world: World) -> None:
