@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from controlplane.state.records import InstanceRecord
 from controlplane.state.state import State
 from controlplane.state.validate import validate
 from controlplane.store.api import Commit
@@ -78,19 +77,18 @@ class Checker:
         self.history.told(revision, f"the answer to {operation}")
         self.promises.answer(operation, document, answer, revision)
 
-    def frame(self, host: str, assignments: Assignments) -> None:
+    def frame(self, instance_id: InstanceId, assignments: Assignments) -> None:
         """Assignments leave the control plane."""
-        instance_id = self.instance_id(host)
-        self.history.told(assignments.revision, f"a set for {host}")
+        self.history.told(assignments.revision, f"a set for host {instance_id}")
         self.sets.frame(instance_id, assignments)
 
-    def report(self, host: str, report: TaskReport) -> None:
+    def report(self, instance_id: InstanceId, report: TaskReport) -> None:
         """A report leaves an agent."""
-        self.containers.report(host, report)
+        self.containers.report(instance_id, report)
 
-    def engine(self, host: str, entry: ContainerLedgerEntry) -> None:
+    def engine(self, machine: str, entry: ContainerLedgerEntry) -> None:
         """A container has changed."""
-        self.containers.engine(host, entry)
+        self.containers.engine(machine, entry)
 
     def request(self, ask: Ask) -> None:
         """A request is over."""
@@ -101,10 +99,3 @@ class Checker:
         self._rest.check(world)
         self.promises.rest(clients.ledger)
         self.scan()
-
-    def instance_id(self, host: str) -> InstanceId:
-        """Return the container instance that a machine is registered as. Raises Violation if there is none."""
-        for instance in self.history.all(InstanceRecord):
-            if instance.facts.hostname == host:
-                return instance.id
-        raise Violation("sets go to hosts that are known", f"{host} was sent assignments, and isn't registered")
