@@ -8,6 +8,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 VENV := .venv/.installed
 DATA_DIR ?= .homeport
+MINUTES ?= 20
+SEED ?= 1
 # Files of tests side by side; ARGS=-n0 runs them one by one, as a debugger needs it.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 SCRIPTS := $(addprefix scripts/,ensure-venv ensure-docker stop-docker sample-image install-agent lib.sh docker-files.sh) .ci/run
@@ -56,6 +58,10 @@ SEEDS ?= 1000
 .PHONY: simulate
 simulate: $(VENV) ## Run whole clusters on virtual time, with faults, one for each of SEEDS=1000 seeds
 	@$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV) engine ## Break real daemons and Engines under load, and account for everything; MINUTES=20 SEED=1
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --seed $(SEED) --out chaos.json $(ARGS)
 
 .PHONY: lint
 lint: $(VENV) ## Check style, types, imports between packages, and shell scripts

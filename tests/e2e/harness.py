@@ -242,7 +242,8 @@ class Installation:
 
     # ------------------------------------------------------------ clients
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, **options: Any) -> Any:
+        """Return a client that repeats nothing by itself; `options` are of botocore's Config."""
         key = json.loads((self.directory / "cp/controlplane/credentials.json").read_text())
         return boto3.client(
             service,
@@ -251,7 +252,7 @@ class Installation:
             aws_access_key_id=key["access_key_id"],
             aws_secret_access_key=key["secret_access_key"],
             verify=self.endpoint["ca_bundle"] or True,
-            config=Config(retries={"max_attempts": 1}, max_pool_connections=50),
+            config=Config(retries={"max_attempts": 1}, max_pool_connections=50, **options),
         )
 
     @property

@@ -62,6 +62,12 @@ class OwnEngine:
         self._process.kill()
         self._process.wait(_START_S)
 
+    def stop(self) -> None:
+        """SIGTERM; with live-restore its containers run on."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(_START_S)
+
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)

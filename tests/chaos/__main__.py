@@ -1,0 +1,61 @@
+"""`python -m tests.chaos --minutes 20 --seed 7 --out report.json`: exit status 1 if anything was lost."""
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from tests.chaos.plan import draw
+from tests.chaos.report import as_document, as_markdown
+from tests.chaos.run import run
+from tests.engine.busybox import BUSYBOX_REPOSITORY, import_image, remove_image
+
+__all__ = ["main"]
+
+
+@click.command()
+@click.option("--minutes", type=click.FloatRange(min=0.5), default=5.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Draws the faults and what clients do.")
+@click.option("--hosts", type=click.IntRange(2, 9), default=3, show_default=True)
+@click.option("--pace", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Clients' pauses, times.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the JSON report goes.")
+@click.option("--plan", "show", is_flag=True, help="Print the faults and end.")
+def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, show: bool) -> None:
+    """Break a real cluster under load for a while, and account for everything. Needs root and Docker."""
+    plan = draw(seed, minutes=minutes, hosts=[f"host-{number}" for number in range(1, hosts + 1)])
+    for fault in plan:
+        click.echo(
+            f"{fault.at_s:7.1f} s  {fault.lasts_s:5.1f} s  {fault.name} on {fault.node} {fault.amount:g}", err=True
+        )
+    if show:
+        return
+    directory = Path(tempfile.mkdtemp(prefix="homeport-chaos-"))
+    click.echo(f"logs: {directory}", err=True)
+    image = f"{BUSYBOX_REPOSITORY}:chaos"
+    signal.signal(signal.SIGTERM, _interrupt)
+    asyncio.run(import_image(image))
+    try:
+        result = run(directory, plan, minutes=minutes, hosts=hosts, image=image, seed=seed, pace=pace)
+    finally:
+        asyncio.run(remove_image(image))
+    document = as_document(result, seed=seed, minutes=minutes, hosts=hosts)
+    if out is not None:
+        out.write_text(json.dumps(document, indent=1) + "\n")
+    click.echo(as_markdown(document))
+    for loss in result.losses:
+        click.echo(f"LOST: {loss}")
+    sys.exit(1 if result.losses else 0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End as by Ctrl-C, which takes everything down that was put up."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
