@@ -5,7 +5,6 @@ same tasks with the same wishes, in the same order. `known` and the story of a w
 were when the assignment was sent; they are no reason to send it again.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controlplane.state.records import TaskRecord
@@ -85,12 +84,11 @@ class Wishes:
         self._told = {assignment.task_id: assignment.desired for assignment in complete.put}
         self._news.clear()
 
-    def note(self, revision: int, changes: Iterable[tuple[TaskId, TaskRecord | None]]) -> bool:
-        """Take in what a durable commit changed (None: deleted). Tell whether there is anything to send now."""
+    def note(self, revision: int, task_id: TaskId, task: TaskRecord | None) -> None:
+        """Take in what a durable commit made of a task of the host's (None: it was deleted)."""
         if revision > self.revision:
-            self._news.update(changes)
+            self._news[task_id] = task
             self._news_revision = revision
-        return bool(self._news)
 
     @property
     def has_news(self) -> bool:

@@ -8,8 +8,8 @@ What always holds:
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 import msgspec
@@ -145,22 +145,25 @@ class FleetHub:
         while True:
             batch = await watch.next_batch()
             await self._context.state.durable(batch[-1].revision)
+            told: dict[Session, None] = {}
             for commit in batch:
-                self._spread(commit)
+                told.update(dict.fromkeys(self._spread(commit)))
+            # One frame for each host, however many of the commits concern it.
+            for session in told:
+                session.tell()
 
-    def _spread(self, commit: Commit) -> None:
-        """Hand the changes of a durable commit to the sessions of the hosts they concern."""
-        news: defaultdict[InstanceId, dict[TaskId, TaskRecord | None]] = defaultdict(dict)
+    def _spread(self, commit: Commit) -> Iterator[Session]:
+        """Have the sessions of hosts note what a durable commit changes for them; yield each that did."""
         for change in commit.changes:
             if change.kind == TaskRecord.kind:
                 instance_id = concerns(change)
-                if instance_id is not None and instance_id in self._sessions:
+                session = None if instance_id is None else self._sessions.get(instance_id)
+                if session is not None:
                     new = change.new
-                    news[instance_id][TaskId(change.key)] = new if isinstance(new, TaskRecord) else None
+                    session.note(commit.revision, TaskId(change.key), new if isinstance(new, TaskRecord) else None)
+                    yield session
             elif change.kind == InstanceRecord.kind:
                 self._part_if_deregistered(InstanceId(change.key), change.new)
-        for instance_id, changes in news.items():
-            self._sessions[instance_id].note(commit.revision, changes)
 
     def _part_if_deregistered(self, instance_id: InstanceId, new: object) -> None:
         if isinstance(new, InstanceRecord) and new.status != "INACTIVE":

@@ -1,8 +1,10 @@
 """One host's session: the proof of its key, then reports and heartbeats up, assignments and acks down.
 
 What always holds:
- - one coroutine reads; another sends, and exists only while there is something to send: an idle session costs one;
+ - one coroutine reads; another sends, and becomes a task only if it has to wait: an idle session costs one;
  - acks and complete sets are sent once what they rest on is durable; increments are made of durable commits only;
+ - acks are in no hurry, an agent only keeps its reports meanwhile: they go with whatever is sent next, which is the ack
+   of a heartbeat at the latest;
  - whatever is held for a slow peer is bounded: its news collapses per task, acks collapse into one, and a peer that
    reads nothing while it keeps on asking is cut off.
 """
@@ -16,6 +18,7 @@ import structlog
 from msgspec.structs import replace
 
 from controlplane.context import Context
+from controlplane.eager import begin
 from controlplane.fleet.assignments import Wishes, complete_set
 from controlplane.fleet.facts import FactsRefused, check_facts
 from controlplane.fleet.logrelay import LogRelays
@@ -129,7 +132,8 @@ class Session:
                 def wake() -> None:
                     nonlocal sender
                     if sender is None or _has_returned(sender):
-                        sender = group.create_task(self._send_all())
+                        left = begin(self._send_all())
+                        sender = None if left is None else group.create_task(left)
 
                 self._wake = wake
                 await self._wire.send(Welcome(session_id=self.id, heartbeat_s=self.period_s))
@@ -182,14 +186,13 @@ class Session:
                 raise ProtocolError(f"unexpected {type(message).__name__} within a session")
 
     def _take_reports(self, reports: Reports) -> None:
-        """Apply a batch in one transaction; its ack goes out once that is durable."""
+        """Apply a batch in one transaction; its ack goes out with the next frame once that is durable."""
         with self._context.state.transaction():
             for report in reports.tasks:
                 apply_report(self._context, self.instance_id, report)
         for report in reports.tasks:
             self._acks[report.task_id] = max(report.seq, self._acks.get(report.task_id, 0))
         self._acks_revision = self._context.state.revision
-        self._wake()
 
     def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._heard_out = self._heard_out or self._says_all_is_told(heartbeat)
@@ -231,9 +234,13 @@ class Session:
         self._queue.append(message)
         self._wake()
 
-    def note(self, revision: int, changes: dict[TaskId, TaskRecord | None]) -> None:
-        """Take in what a durable commit changed of the host's assignments."""
-        if self._wishes.note(revision, changes.items()):
+    def note(self, revision: int, task_id: TaskId, task: TaskRecord | None) -> None:
+        """Take in what a durable commit changed of the host's assignments; `tell` sends it."""
+        self._wishes.note(revision, task_id, task)
+
+    def tell(self) -> None:
+        """Send the host what has been noted."""
+        if self._wishes.has_news:
             self._wake()
 
     def resynchronize(self) -> None:
@@ -248,10 +255,11 @@ class Session:
                 await self._wire.send(self._queue.popleft())
             elif self._complete_due:
                 await self._send_complete()
-            elif self._acks:
-                await self._send_acks()
             elif self._wishes.has_news:
                 await self._send_increment()
+            elif self._acks and self._acks_revision <= self._context.state.durable_revision:
+                acks, self._acks = self._acks, {}
+                await self._wire.send(ReportsAck(seqs=acks))
             else:
                 return
 
@@ -270,12 +278,6 @@ class Session:
     async def _send_set(self, assignments: Assignments) -> None:
         self._set_sent_at = self._context.clock.monotonic()
         await self._wire.send(assignments)
-
-    async def _send_acks(self) -> None:
-        acks, self._acks = self._acks, {}
-        revision = self._acks_revision
-        await self._context.state.durable(revision)
-        await self._wire.send(ReportsAck(seqs=acks))
 
     def read_logs(
         self, task_id: TaskId, container: str, *, follow: bool, tail: int | None, since: float | None

@@ -211,6 +211,11 @@ class State:
         """
         return _Scope(self)
 
+    @property
+    def durable_revision(self) -> int:
+        """The last revision that would survive kill -9."""
+        return self.journal.durable_revision
+
     async def durable(self, revision: int | None = None) -> None:
         """Return once `revision` (default: the present one) would survive kill -9."""
         await self.journal.durable(self.revision if revision is None else revision)

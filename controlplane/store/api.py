@@ -45,6 +45,11 @@ class Journal(Protocol):
         """Take a commit into the current batch. Never blocks; the batch is written by `run`."""
         ...
 
+    @property
+    def durable_revision(self) -> int:
+        """The last revision that would survive kill -9."""
+        ...
+
     async def durable(self, revision: int) -> None:
         """Return once everything up to `revision` would survive kill -9. Raises JournalError if it never will."""
         ...

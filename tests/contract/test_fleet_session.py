@@ -80,13 +80,31 @@ async def test_nothing_is_sent_before_it_is_durable(tmp_path: Path) -> None:
             journal.hold()
             server.put(a_task("t2", identity.instance_id))
             workload.report(running("t1"))
-            # The hub waits with the increment, the session with the ack; heartbeats go on meanwhile.
-            await eventually(lambda: journal.waiting == 2)
-            taken = len(workload.taken)
             await eventually(lambda: server.task("t1").status is TaskStatus.RUNNING)
+            taken, contacts = len(workload.taken), len(workload.contacts)
+            # The hub waits with the increment, the session with the ack; heartbeats go on meanwhile.
+            await eventually(lambda: journal.waiting == 1 and len(workload.contacts) >= contacts + 2)
             assert (len(workload.taken), workload.acks) == (taken, [])
             journal.release()
             await eventually(lambda: "t2" in workload.held and workload.acks == [{"t1": 1}])
+
+
+async def test_acks_go_together_with_the_next_frame(tmp_path: Path) -> None:
+    async with serve_fleet(heartbeat_s=60.0) as server:
+        identity = await joined(server, tmp_path)
+        workload = FakeWorkload(FACTS)
+        server.put(a_task("t1", identity.instance_id), a_task("t2", identity.instance_id))
+        async with background(uplink(identity, workload).run()):
+            await eventually(lambda: len(workload.held) == 2)
+            # No heartbeat is under way any more, so nothing will be sent by itself.
+            await eventually(lambda: workload.beaten_revision >= 0 and len(workload.contacts) == workload.stamps)
+            workload.report(running("t1", seq=1))
+            await eventually(lambda: server.task("t1").reported_seq == 1)
+            workload.report(running("t2", seq=2))
+            await eventually(lambda: server.task("t2").reported_seq == 2)
+            assert workload.acks == []
+            server.put(a_task("t3", identity.instance_id))
+            await eventually(lambda: workload.acks == [{"t1": 1, "t2": 2}])
 
 
 async def test_a_complete_set_waits_for_durability_too(tmp_path: Path) -> None:

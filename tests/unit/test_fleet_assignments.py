@@ -78,12 +78,10 @@ class Model:
             self.delivered += 1
 
     def note(self, commit: Commit) -> None:
-        changes = {}
         for change in commit.changes:
             if change.kind == "task" and concerns(change) == HOST:
-                changes[TaskId(change.key)] = change.new if isinstance(change.new, TaskRecord) else None
-        if changes:
-            self.wishes.note(commit.revision, changes.items())
+                new = change.new if isinstance(change.new, TaskRecord) else None
+                self.wishes.note(commit.revision, TaskId(change.key), new)
 
     def send_increment(self) -> None:
         increment = self.wishes.increment()
