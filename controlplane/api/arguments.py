@@ -17,7 +17,9 @@ MAX_TAGS: Final = 50
 _RESERVED_PREFIX: Final = "aws:"
 
 
-def tags_of(request: dict[str, Any], *, existing: dict[str, str] | None = None, member: str = "tags") -> dict[str, str]:
+def tags_of(
+    request: Mapping[str, Any], *, existing: Mapping[str, str] | None = None, member: str = "tags"
+) -> dict[str, str]:
     """Return the tags of a request as a dict, on top of `existing` ones.
 
     Raises InvalidParameterException for a missing, repeated or reserved key, and beyond 50 tags.

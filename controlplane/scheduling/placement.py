@@ -55,7 +55,7 @@ class RankedHosts:
         instance_id = candidate.id
         self.drop(instance_id)
         host = self._hosts[instance_id] = Host(candidate, self._demand, is_open=False)
-        if candidate.presence is not None and any(c.type == MEMORY_CONDITION for c in candidate.presence.impaired):
+        if _is_pressed(candidate):
             self._pressed.add(instance_id)
         self._add(host)
 
@@ -70,19 +70,21 @@ class RankedHosts:
     def choose(self, count: int, avoid: Collection[InstanceId] = ()) -> Placement:
         """Choose hosts for up to `count` tasks; those of `avoid`, and short of memory, only when no other will do.
 
-        Afterwards `put` the chosen again: their rank is wrong.
+        Before the next choice `put` the chosen again: they are ranked wrongly, or not at all.
         """
         chosen: list[InstanceId] = []
+        considered = len(self._hosts)
         pressed = self._pressed if len(self._pressed) <= _MAX_PRESSED else ()
-        aside = self._set_aside({*avoid, *pressed} if pressed else avoid)
+        aside = self._set_aside({*avoid, *pressed}) if avoid or pressed else ()
         self._take(chosen, count)
-        for candidate in aside:
-            self.put(candidate)
-        self._take(chosen, count)
+        if aside:
+            for candidate in aside:
+                self.put(candidate)
+            self._take(chosen, count)
         refusals = () if len(chosen) == count else tuple(self._refusals.values())
-        return Placement(tuple(chosen), refusals, considered=len(self._hosts))
+        return Placement(tuple(chosen), refusals, considered=considered)
 
-    def _set_aside(self, avoid: Collection[InstanceId]) -> list[Candidate]:
+    def _set_aside(self, avoid: Iterable[InstanceId]) -> list[Candidate]:
         """Close hosts for now. They stay ranked, since a spread counts the tasks of closed hosts, too."""
         aside = []
         for instance_id in sorted(avoid):
@@ -97,11 +99,11 @@ class RankedHosts:
     def _take(self, chosen: list[InstanceId], count: int) -> None:
         while len(chosen) < count and (host := self._ranking.take()) is not None:
             chosen.append(host.candidate.instance.id)
-            if len(chosen) < count:
-                host.load_one_more()
-                self._add(host)
-            else:
-                self._ranking.add(host)  # as it was: whether the tasks are really put there, nobody knows yet
+            if len(chosen) == count:
+                del self._hosts[chosen[-1]]  # it is out of the ranking, and needn't go back before it is put again
+                return
+            host.load_one_more()
+            self._add(host)
 
     def _add(self, host: Host) -> None:
         refusal = self._check(host.candidate)
@@ -109,6 +111,13 @@ class RankedHosts:
             self._refusals[host.candidate.instance.id] = refusal
         host.is_open = refusal is None
         self._ranking.add(host)
+
+
+def _is_pressed(candidate: Candidate) -> bool:
+    presence = candidate.presence
+    if presence is None:
+        return False
+    return any(condition.type == MEMORY_CONDITION and not condition.ok for condition in presence.conditions)
 
 
 class _Check:

@@ -1,6 +1,7 @@
 """What the tasks of each host hold of it, kept current with each change so that nobody has to sum tasks up."""
 
-from collections import Counter
+from collections import defaultdict
+from typing import Any
 
 import msgspec
 
@@ -13,16 +14,21 @@ from homeport.status import DesiredStatus, TaskStatus
 __all__ = ["HostLoad", "LoadBook"]
 
 
+def _counts() -> defaultdict[Any, int]:
+    """A Counter would do; but this is copied in one step, and placement copies many."""
+    return defaultdict(int)
+
+
 class HostLoad(msgspec.Struct):
     """The sum over a host's tasks that aren't STOPPED."""
 
     cpu_units: int = 0
     memory_mib: int = 0
     gpus: int = 0
-    ports: Counter[tuple[Protocol, int]] = msgspec.field(default_factory=Counter)
+    ports: defaultdict[tuple[Protocol, int], int] = msgspec.field(default_factory=_counts)
     tasks: int = 0
     #: Tasks by their group, less those that are to stop: placement goes by what should be running, as ECS's does.
-    groups: Counter[str] = msgspec.field(default_factory=Counter)
+    groups: defaultdict[str, int] = msgspec.field(default_factory=_counts)
 
     def add(self, resources: Resources, sign: int) -> None:
         """Add (sign 1) or take away (-1) what one task holds."""

@@ -269,9 +269,11 @@ class TaskRecord(Record, frozen=True):
     @property
     def health(self) -> HealthStatus:
         """The task's health: the worst of its essential containers that have a check; UNKNOWN if none has."""
-        essential = {c.name for c in self.spec.containers if c.essential and c.health_check}
+        checked = [c.name for c in self.spec.containers if c.health_check is not None and c.essential]
+        if not checked:
+            return HealthStatus.UNKNOWN
         found = {report.name: report.health for report in self.containers}
-        states = {found.get(name) or HealthStatus.UNKNOWN for name in essential}
+        states = {found.get(name) or HealthStatus.UNKNOWN for name in checked}
         for state in (HealthStatus.UNHEALTHY, HealthStatus.UNKNOWN, HealthStatus.HEALTHY):
             if state in states:
                 return state

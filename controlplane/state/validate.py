@@ -71,7 +71,8 @@ def naive_loads(state: State) -> dict[InstanceId, HostLoad]:
         load.memory_mib += task.resources.memory_mib
         load.gpus += task.resources.gpus
         load.tasks += 1
-        load.ports.update(task.resources.ports)
+        for port in task.resources.ports:
+            load.ports[port] += 1
         if task.desired is not DesiredStatus.STOPPED:
             load.groups[task.group] += 1
     return loads

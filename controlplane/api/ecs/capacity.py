@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["FARGATE_PROVIDERS", "launch_type_of", "providers_for_service", "providers_of"]
+__all__ = ["FARGATE_PROVIDERS", "launch_type_of", "providers_for_service", "providers_of", "shares_of"]
 
 #: The capacity providers that every cluster has without making them: any host, and the hosts marked preemptible.
 FARGATE_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
@@ -29,6 +29,11 @@ def providers_of(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]
         given[index] += 1
         chosen.append(str(weighted[index]["capacityProvider"]))
     return chosen
+
+
+def shares_of(strategy: Sequence[Mapping[str, Any]], count: int) -> Mapping[str, int]:
+    """Return how many of `count` tasks each provider has, in the order in which they are given them."""
+    return Counter(providers_of(strategy, count)) if strategy else {"": count}
 
 
 def providers_for_service(

@@ -41,7 +41,8 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
     # FARGATE and FARGATE_SPOT need no association here.
     launch_type, strategy = _launch_type(request, default, (*FARGATE_PROVIDERS, *cluster.capacity_providers))
     # Tags of the definition count whether or not they are propagated; those of the request win.
-    policy = standalone_policy({**definition.tags, **tags_of(dict(request))})
+    given = tags_of(request)
+    policy = standalone_policy({**definition.tags, **given})
     order = _order(request, policy, operation)
     return Launch(
         operation=operation,
@@ -53,7 +54,7 @@ def check_launch(context: Context, request: Document, cluster: ClusterRecord, op
         started_by=_text(request, "startedBy", _MAX_STARTED_BY),
         overrides=request.get("overrides") or {},
         enable_execute_command=bool(request.get("enableExecuteCommand")),
-        tags=_tags(request, definition, cluster),
+        tags=_tags(request, given, definition, cluster),
         order=order,
         at_most_once_after_s=order.at_most_once_after_s if order else None,
         exclusive_policy=policy.exclusive_policy if policy else ExclusivePolicy.WAIT,
@@ -124,13 +125,16 @@ def _text(request: Document, member: str, longest: int) -> str:
     return text
 
 
-def _tags(request: Document, definition: TaskDefinitionRecord, cluster: ClusterRecord) -> dict[str, str]:
+def _tags(
+    request: Document, given: dict[str, str], definition: TaskDefinitionRecord, cluster: ClusterRecord
+) -> dict[str, str]:
     """The task's tags: those given, on top of those propagated, and ECS's own."""
     propagate = request.get("propagateTags")
     if propagate == "SERVICE":
         raise InvalidParameterException("propagateTags SERVICE can't be used with a task that no service starts.")
-    inherited = definition.tags if propagate == "TASK_DEFINITION" else {}
-    tags = tags_of(dict(request), existing=inherited)
+    tags = given
+    if propagate == "TASK_DEFINITION":
+        tags = tags_of(request, existing=definition.tags)
     if request.get("enableECSManagedTags"):
         tags = {"aws:ecs:clusterName": cluster.name, **tags}
     return tags

@@ -4,7 +4,6 @@ A task is put in one transaction with its host and its story; the agent's sessio
 there the agent owns its status (`homeport.status`); the API only ever raises `desired` to STOPPED.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 
 from controlplane.api import pagination
 from controlplane.api.arguments import fingerprint
-from controlplane.api.ecs.capacity import providers_of
+from controlplane.api.ecs.capacity import providers_of, shares_of
 from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.ecs.exclusive import Admission
 from controlplane.api.ecs.launch import Launch, Launcher
@@ -51,9 +50,8 @@ def run_task(context: Context, request: Document) -> Any:
     cluster = find_cluster(context, request.get("cluster"))
     token = request.get("clientToken") or ""
     _check_token(token)
-    asked = fingerprint(request)
     if token and (known := _known(context, cluster.name, token)) is not None:
-        return _repeat(context, known, asked)
+        return _repeat(context, known, fingerprint(request))
     with context.state.transaction() as transaction:
         tasks, failures = start_tasks(context, request, cluster)
         if token and tasks:
@@ -62,7 +60,7 @@ def run_task(context: Context, request: Document) -> Any:
                     operation="RunTask",
                     scope=cluster.name,
                     token=token,
-                    fingerprint=asked,
+                    fingerprint=fingerprint(request),
                     at=context.clock.now(),
                     result=tuple(task.id for task in tasks),
                     failures=tuple(failures),
@@ -79,7 +77,9 @@ def start_tasks(
     Returns them, and ECS's `failures` of those that couldn't be placed. Raises ApiError, with NO_INSTANCES if the
     cluster has no host.
     """
-    launch = replace(check_launch(context, request, cluster, "RunTask"), operation=by)
+    launch = check_launch(context, request, cluster, "RunTask")
+    if by != launch.operation:
+        launch = replace(launch, operation=by)
     count = request.get("count", 1)
     if not 1 <= count <= _MAX_COUNT:
         raise InvalidParameterException(f"count must be between 1 and {_MAX_COUNT}, but was {count}.")
@@ -102,7 +102,7 @@ def _run(context: Context, launch: Launch, request: Document, count: int) -> tup
     tasks: list[TaskRecord] = []
     refusals: list[Refusal] = []
     # Each provider's share goes to its own hosts; a share sees what the one before has taken.
-    for provider, share in Counter(providers_of(launch.capacity_strategy, count)).items():
+    for provider, share in shares_of(launch.capacity_strategy, count).items():
         outcomes = _place_share(context, launch.cluster, launcher, demand, provider, share)
         tasks += [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
         refusals += [outcome for outcome in outcomes if isinstance(outcome, Refusal)]

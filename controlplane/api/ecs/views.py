@@ -11,7 +11,7 @@ from controlplane.state.remaining import free_gpus, remaining
 from homeport.arn import ArnFactory
 from homeport.protocol import ContainerReport, NetworkBinding
 from homeport.spec import ContainerSpec, Resources
-from homeport.status import ContainerStatus, HealthStatus, TaskStatus
+from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, TaskStatus
 
 __all__ = [
     "TaskHost",
@@ -29,6 +29,10 @@ Document = dict[str, Any]
 #: The attributes of its host that a task shows as its own.
 _TASK_ATTRIBUTES: Final = ("ecs.cpu-architecture",)
 _ZONE: Final = "ecs.availability-zone"
+#: Names of statuses. An enum's `name` is computed with each access, and a task's view has several.
+_TASK_STATUS: Final = {status: status.name for status in TaskStatus}
+_DESIRED_STATUS: Final = {status: status.name for status in DesiredStatus}
+_CONTAINER_STATUS: Final = {status: status.ecs_name for status in ContainerStatus}
 
 
 def failure(arn: str, reason: str, detail: str | None = None) -> dict[str, str]:
@@ -58,8 +62,8 @@ def task_view(context: Context, task: TaskRecord, *, tags: bool) -> Document:
 
 def render_task(arns: ArnFactory, task: TaskRecord, host: TaskHost, *, tags: bool) -> Document:
     """A `Task` from all that it is made of."""
-    attributes = host.attributes
-    return {
+    attributes, spec = host.attributes, task.spec
+    view: Document = {
         "attachments": [],
         "attributes": [{"name": name, "value": attributes[name]} for name in _TASK_ATTRIBUTES if name in attributes],
         "clusterArn": arns.cluster(task.cluster),
@@ -67,62 +71,60 @@ def render_task(arns: ArnFactory, task: TaskRecord, host: TaskHost, *, tags: boo
         "cpu": str(_task_cpu(task)),
         "memory": str(_task_memory(task)),
         "createdAt": task.created_at,
-        "desiredStatus": task.desired.name,
+        "desiredStatus": _DESIRED_STATUS[task.desired],
         "enableExecuteCommand": task.enable_execute_command,
         "group": task.group,
-        "healthStatus": task.health.value,
+        "healthStatus": task.health,
         "inferenceAccelerators": [],
-        "lastStatus": task.status.name,
+        "lastStatus": _TASK_STATUS[task.status],
         "launchType": task.launch_type,
         "overrides": _overrides(task),
         "tags": render_tags(task.tags) if tags else [],
-        "taskArn": task.spec.task_arn,
-        "taskDefinitionArn": arns.task_definition(task.spec.family, task.spec.revision),
+        "taskArn": spec.task_arn,
+        "taskDefinitionArn": arns.task_definition(spec.family, spec.revision),
         "version": task.version,
-        **_placed(arns, task, host),
-        **_told(task),
     }
+    if task.instance_id is not None:
+        _add_host(view, arns.container_instance(task.cluster, task.instance_id), host)
+    if task.started_by:
+        view["startedBy"] = task.started_by
+    if task.capacity_provider:
+        view["capacityProviderName"] = task.capacity_provider
+    _add_course(view, task)
+    return view
 
 
-def _placed(arns: ArnFactory, task: TaskRecord, host: TaskHost) -> Document:
-    """What is there once a task has a host."""
-    if task.instance_id is None:
-        return {}
-    view: Document = {"containerInstanceArn": arns.container_instance(task.cluster, task.instance_id)}
+def _add_host(view: Document, instance_arn: str, host: TaskHost) -> None:
+    """Add what is there once a task has a host."""
+    view["containerInstanceArn"] = instance_arn
     if zone := host.attributes.get(_ZONE):
         view["availabilityZone"] = zone
     if host.connected is not None:
         view["connectivity"] = "CONNECTED" if host.connected else "DISCONNECTED"
         view["connectivityAt"] = host.since
-    return view
 
 
-def _told(task: TaskRecord) -> Document:
-    """Members that are left out while they have no value."""
-    members = {
-        **_moments(task),
-        "startedBy": task.started_by or None,
-        "capacityProviderName": task.capacity_provider or None,
-        "stopCode": None if task.stop_code is None else task.stop_code.value,
-        "stoppedReason": task.stopped_reason,
-    }
-    return {member: value for member, value in members.items() if value is not None}
+def _add_course(view: Document, task: TaskRecord) -> None:
+    """Add what has happened to a task, as far as it has.
 
-
-def _moments(task: TaskRecord) -> dict[str, float | None]:
-    """When what happened. Hosts' clocks differ from ours: nothing is shown before what it must have followed."""
+    Hosts' clocks differ from ours: nothing is shown before what it must have followed.
+    """
     created = task.created_at
     pull_started = _not_before(task.pull_started_at, created)
     started = _not_before(task.started_at, created)
     execution_stopped = _not_before(task.execution_stopped_at, started)
-    return {
-        "pullStartedAt": pull_started,
-        "pullStoppedAt": _not_before(task.pull_stopped_at, pull_started),
-        "startedAt": started,
-        "stoppingAt": task.stopping_at,
-        "executionStoppedAt": execution_stopped,
-        "stoppedAt": _not_before(task.stopped_at, created, started, task.stopping_at, execution_stopped),
-    }
+    for member, value in (
+        ("pullStartedAt", pull_started),
+        ("pullStoppedAt", _not_before(task.pull_stopped_at, pull_started)),
+        ("startedAt", started),
+        ("stoppingAt", task.stopping_at),
+        ("executionStoppedAt", execution_stopped),
+        ("stoppedAt", _not_before(task.stopped_at, created, started, task.stopping_at, execution_stopped)),
+        ("stopCode", task.stop_code),
+        ("stoppedReason", task.stopped_reason),
+    ):
+        if value is not None:
+            view[member] = value
 
 
 def _not_before(at: float | None, *earlier: float | None) -> float | None:
@@ -132,14 +134,14 @@ def _not_before(at: float | None, *earlier: float | None) -> float | None:
 def _task_cpu(task: TaskRecord) -> int:
     if task.spec.cpu_units is not None:
         return task.spec.cpu_units
-    return sum(container.cpu_units for container in task.spec.containers)
+    return sum([container.cpu_units for container in task.spec.containers])
 
 
 def _task_memory(task: TaskRecord) -> int:
     """The task's memory; without one of its own the sum over its containers, limits before reservations as in ECS."""
     if task.spec.memory_mib is not None:
         return task.spec.memory_mib
-    return sum(c.memory_mib or c.memory_reservation_mib or 0 for c in task.spec.containers)
+    return sum([c.memory_mib or c.memory_reservation_mib or 0 for c in task.spec.containers])
 
 
 def _overrides(task: TaskRecord) -> Document:
@@ -168,9 +170,9 @@ def _container(task: TaskRecord, spec: ContainerSpec, report: ContainerReport | 
     view: Document = {
         "containerArn": spec.container_arn,
         "cpu": str(spec.cpu_units),
-        "healthStatus": health.value,
+        "healthStatus": health,
         "image": spec.image,
-        "lastStatus": status.ecs_name,
+        "lastStatus": _CONTAINER_STATUS[status],
         "managedAgents": [],
         "name": spec.name,
         "networkBindings": [] if report is None else [_binding(binding) for binding in report.bindings],
