@@ -24,6 +24,7 @@ from controlplane.fleet.handshake import SessionRefused, greet
 from controlplane.fleet.liveness import Heard, heartbeat_period, jittered, silent
 from controlplane.fleet.logrelay import failed
 from controlplane.fleet.registration import RegistrationRefused, register
+from controlplane.fleet.report_intake import ReportIntake
 from controlplane.fleet.session import Session, update_facts
 from controlplane.fleet.wire import MAX_FRAME_BYTES, PeerGone, SessionWire
 from controlplane.state.presence import Presence
@@ -83,6 +84,8 @@ class FleetHub:
         self._heard: OrderedDict[InstanceId, Heard] = OrderedDict()
         self._strangers = 0
         self._running = False
+        #: See SessionHost.
+        self.reports = ReportIntake(context)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes to serve. None of them is signed: a host proves itself by activation or key."""
@@ -126,6 +129,7 @@ class FleetHub:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow_state())
                 group.create_task(self._follow_silence())
+                group.create_task(self.reports.run())
         finally:
             self._running = False
             for session in self._sessions.values():

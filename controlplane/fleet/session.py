@@ -22,7 +22,7 @@ from controlplane.eager import begin
 from controlplane.fleet.assignments import Wishes, complete_set
 from controlplane.fleet.facts import FactsRefused, check_facts
 from controlplane.fleet.logrelay import LogRelays
-from controlplane.fleet.reports import apply_report
+from controlplane.fleet.report_intake import ReportIntake
 from controlplane.fleet.wire import PeerGone, SessionWire
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
@@ -64,6 +64,11 @@ class SessionHost(Protocol):
 
     def heard(self, session: "Session") -> None:
         """Note that the host has spoken just now."""
+        ...
+
+    @property
+    def reports(self) -> ReportIntake:
+        """Where reports go."""
         ...
 
 
@@ -173,9 +178,11 @@ class Session:
             raise ProtocolError(f"more than {MAX_FRAMES_PER_PERIOD} frames within one heartbeat period")
 
     def _take(self, message: AgentMessage) -> None:
+        if isinstance(message, Reports):
+            self._host.reports.take(self, message)
+            return
+        self._host.reports.settle()  # what came before this frame counts before it
         match message:
-            case Reports():
-                self._take_reports(message)
             case Heartbeat():
                 self._take_heartbeat(message)
             case LogChunk():
@@ -185,14 +192,11 @@ class Session:
             case _:
                 raise ProtocolError(f"unexpected {type(message).__name__} within a session")
 
-    def _take_reports(self, reports: Reports) -> None:
-        """Apply a batch in one transaction; its ack goes out with the next frame once that is durable."""
-        with self._context.state.transaction():
-            for report in reports.tasks:
-                apply_report(self._context, self.instance_id, report)
+    def applied(self, reports: Reports, revision: int) -> None:
+        """Acknowledge these reports with the next frame that finds `revision` durable."""
         for report in reports.tasks:
             self._acks[report.task_id] = max(report.seq, self._acks.get(report.task_id, 0))
-        self._acks_revision = self._context.state.revision
+        self._acks_revision = revision
 
     def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._heard_out = self._heard_out or self._says_all_is_told(heartbeat)
