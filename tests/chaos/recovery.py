@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.chaos.caller import Caller
 from tests.chaos.facts import Happened
+from tests.chaos.ledger import Request
 from tests.chaos.site import Site
 from tests.chaos.workload import ANCHOR, JOB, job_command
 
@@ -21,10 +22,14 @@ _PATIENCE_S: Final = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """From the end of a fault until it was over for users. Times are in seconds of the monotonic clock."""
+    """From the end of a fault until it was over for users. Times are in seconds of the monotonic clock.
+
+    `well_at`, None: not within 240 s. `steps`: when each part of it was reached, in seconds after the fault.
+    """
 
     happened: Happened
-    well_at: float | None  #: None: not within 240 s
+    well_at: float | None
+    steps: dict[str, float]
 
     @property
     def seconds(self) -> float | None:
@@ -57,11 +62,22 @@ class Recoveries:
 
     def _measure(self, happened: Happened, number: int) -> None:
         deadline = happened.ended_at + _PATIENCE_S
-        probes = self._probe(f"probe-{number}", deadline) and self._until(self._well, deadline)
-        self.found.append(Recovery(happened, time.monotonic() if probes else None))
+        steps: dict[str, float] = {}
+        request = self._accepted(f"probe-{number}", deadline)
+        for step, check in (
+            ("accepted", lambda: request is not None),
+            ("ended", lambda: self._ended(request)),
+            ("connected", self._connected),
+            ("complete", self._complete),
+        ):
+            if not self._until(check, deadline):
+                break
+            steps[step] = round(time.monotonic() - happened.ended_at, 2)
+        well_at = happened.ended_at + steps["complete"] if "complete" in steps else None
+        self.found.append(Recovery(happened, well_at, steps))
 
-    def _probe(self, name: str, deadline: float) -> bool:
-        """Run a task to its end; one that no host has room for, or that isn't accepted, is asked for again."""
+    def _accepted(self, name: str, deadline: float) -> Request | None:
+        """Return the request of a task; one that no host has room for, or that isn't accepted, is repeated."""
         caller, attempt = self._new_caller(), 0
         while time.monotonic() < deadline:
             token = f"{name}-{attempt}"
@@ -76,10 +92,10 @@ class Recoveries:
                 overrides={"containerOverrides": [{"name": "app", "command": command}]},
             )
             if request.made:
-                return self._until(lambda arn=request.made[0]: self._ended(arn), deadline)  # type: ignore[misc]
+                return request
             attempt += 1
             time.sleep(_EVERY_S)
-        return False
+        return None
 
     def _until(self, check: Callable[[], bool], deadline: float) -> bool:
         while time.monotonic() < deadline:
@@ -91,14 +107,15 @@ class Recoveries:
             time.sleep(_EVERY_S)
         return False
 
-    def _well(self) -> bool:
+    def _connected(self) -> bool:
         hosts = self._site.container_instances(self._client)
-        (anchor,) = self._client.describe_services(services=[ANCHOR])["services"]
-        return (
-            all(host["agentConnected"] and host["healthStatus"]["overallStatus"] == "OK" for host in hosts)
-            and anchor["runningCount"] >= anchor["desiredCount"]
-        )
+        return all(host["agentConnected"] and host["healthStatus"]["overallStatus"] == "OK" for host in hosts)
 
-    def _ended(self, arn: str) -> bool:
-        (task,) = self._client.describe_tasks(tasks=[arn])["tasks"]
+    def _complete(self) -> bool:
+        (anchor,) = self._client.describe_services(services=[ANCHOR])["services"]
+        return bool(anchor["runningCount"] >= anchor["desiredCount"])
+
+    def _ended(self, request: Request | None) -> bool:
+        assert request is not None
+        (task,) = self._client.describe_tasks(tasks=request.made)["tasks"]
         return bool(task["lastStatus"] == "STOPPED")

@@ -35,6 +35,16 @@ def as_document(result: Result, *, seed: int, minutes: float, hosts: int) -> dic
         "refusals": dict(_refusals(result).most_common(20)),
         "faults": dict(sorted(Counter(each.fault.name for each in result.happened).items())),
         "recovery": _recovery(result),
+        "recoveries": [
+            {
+                "fault": each.happened.fault.name,
+                "node": each.happened.fault.node,
+                "at_s": each.happened.fault.at_s,
+                "alone": each.well_at is not None and _alone(each, result),
+                **each.steps,
+            }
+            for each in result.recoveries
+        ],
         "excused": dict(result.verdict.excused.most_common()),
         "exits": [{**asdict(each), "at": round(each.at - result.began_at, 1)} for each in result.exits],
         "plan": [asdict(fault) for fault in result.plan],
