@@ -35,7 +35,7 @@ from controlplane.fleet.install import install_routes
 from controlplane.fleet.log_intake import LogIntake
 from controlplane.health import health_routes
 from controlplane.installation import first_access_key, resolve_identity
-from controlplane.listen import Bound, bind, endpoints_of, local_names, site_ssl
+from controlplane.listen import Bound, bind, endpoints_of, local_names, site_of
 from controlplane.logs.choice import open_log_store
 from controlplane.logs.insights.queries import run_queries
 from controlplane.metrics import ControlPlaneMetrics
@@ -190,7 +190,7 @@ async def _serving(
     await runner.setup()
     try:
         for each in bound:
-            await web.SockSite(runner, each.socket, ssl_context=site_ssl(each, authority.server_context())).start()
+            await site_of(each, runner, authority.server_context()).start()
         yield
     finally:
         await runner.cleanup()

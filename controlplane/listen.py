@@ -4,17 +4,20 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psutil
+from aiohttp import web
 
 from controlplane.config import Listener, is_loopback
 from controlplane.context import Endpoints
 from homeport.errors import ConfigurationError
 
-__all__ = ["Bound", "bind", "endpoints_of", "local_names", "primary_address", "site_ssl"]
+__all__ = ["BACKLOG", "Bound", "bind", "endpoints_of", "local_names", "primary_address", "site_of"]
 
-#: Connections waiting to be accepted: a whole fleet may reconnect at once.
-_BACKLOG = 1024
+#: Connections waiting to be accepted: a whole fleet may reconnect at once, and who is turned away here tries again only
+#: after a second, then three, then seven. The kernel takes no more than its `net.core.somaxconn`.
+BACKLOG: Final = 8192
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -46,7 +49,7 @@ def bind(listeners: Sequence[Listener]) -> list[Bound]:
             bound.append(Bound(listener, server, 0))
             server.bind((listener.host, listener.port))
             # With SO_REUSEADDR it is listen, not bind, that finds the port taken.
-            server.listen(_BACKLOG)
+            server.listen(BACKLOG)
             bound[-1] = Bound(listener, server, server.getsockname()[1])
     except OSError as err:
         failed = bound[-1].listener
@@ -98,6 +101,8 @@ def endpoints_of(bound: Sequence[Bound], *, advertise_host: str | None, ca_hash:
     return Endpoints(local_url=local.url(local_host), network_url=network_url, ca_hash=ca_hash if tls else None)
 
 
-def site_ssl(bound: Bound, context: ssl.SSLContext) -> ssl.SSLContext | None:
-    """Return the TLS context for a listener; None for plain HTTP."""
-    return context if bound.listener.scheme == "https" else None
+def site_of(bound: Bound, runner: web.AppRunner, context: ssl.SSLContext) -> web.SockSite:
+    """Return what serves the runner's application on a listener, with TLS of this context if it is one for https."""
+    tls = context if bound.listener.scheme == "https" else None
+    # A site listens anew, so that its backlog counts.
+    return web.SockSite(runner, bound.socket, ssl_context=tls, backlog=BACKLOG)

@@ -1,7 +1,13 @@
+import socket
+import ssl
+import struct
+from pathlib import Path
+
 import pytest
+from aiohttp import web
 
 from controlplane.config import Listener
-from controlplane.listen import bind, endpoints_of, local_names
+from controlplane.listen import BACKLOG, bind, endpoints_of, local_names, site_of
 from homeport.errors import ConfigurationError
 
 
@@ -35,3 +41,17 @@ def test_on_loopback_alone_there_is_no_network_url_and_no_ca() -> None:
 
 def test_the_certificate_covers_every_local_name() -> None:
     assert {"localhost", "127.0.0.1", "cp.example"} <= set(local_names("cp.example"))
+
+
+async def test_a_whole_fleet_may_wait_to_be_accepted_once_requests_are_served() -> None:
+    (bound,) = bind([_listener("127.0.0.1")])
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    try:
+        await site_of(bound, runner, ssl.create_default_context()).start()
+        # Of a listening socket Linux tells the backlog where others tell what was acknowledged out of order.
+        info = bound.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        (backlog,) = struct.unpack_from("I", info, 28)
+        assert backlog == min(BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    finally:
+        await runner.cleanup()
