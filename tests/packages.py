@@ -1,5 +1,6 @@
 """Debian packages that tests need, installed when they are missing."""
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,17 +21,23 @@ def run(*command: str | Path, check: bool = True, timeout_s: float = 600) -> sub
     return done
 
 
+def _install(package: str) -> None:
+    """Install a package; whoever else runs tests just now and installs one is waited for."""
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run("apt-get", "-qq", "update")
+        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
+
+
 def install_debian_package(command: str, package: str) -> None:
     """Install `package` unless `command` is there. Root on Debian."""
     if shutil.which(command) is None:
-        run("apt-get", "-qq", "update")
-        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
+        _install(package)
 
 
 def aws_cli_2() -> Path:
     """Return version 2 of the AWS CLI, installed if need be: `aws logs tail` isn't in version 1, which PyPI has."""
     if not _AWS.exists():
-        run("apt-get", "-qq", "update")
-        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "awscli")
+        _install("awscli")
     assert "aws-cli/2" in run(_AWS, "--version").stdout
     return _AWS

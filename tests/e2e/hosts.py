@@ -1,7 +1,6 @@
 """Further hosts on one machine: a network namespace with a Docker Engine of its own each, joined by a bridge."""
 
-import itertools
-import os
+import random
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ __all__ = ["Cable", "EngineHost", "Lan", "NetHost", "add_engine_host", "lan", "s
 
 H = TypeVar("H", bound="NetHost")
 
-_serial = itertools.count(os.getpid() % 20_000)
+#: So many networks 10.200.0.0/24 to 10.249.249.0/24 there are, and as many names of bridges.
+_NETWORKS = 50 * 250
 
 
 def sh(*command: str, check: bool = True) -> str:
@@ -125,17 +125,26 @@ class EngineHost(NetHost):
         super().close()
 
 
+def _new_bridge() -> int:
+    """Make a bridge `hpt<number>` of a number that nobody has, whoever else runs tests on this machine just now."""
+    for number in random.sample(range(_NETWORKS), k=10):
+        command = ["ip", "link", "add", f"hpt{number}", "type", "bridge"]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if made.returncode == 0:
+            return number
+    raise AssertionError(made.stderr)
+
+
 class Lan:
     """A bridge with hosts on it; this machine is `gateway`."""
 
     def __init__(self, lay: Callable[[str, str, str], Cable] = VethCable) -> None:
-        serial = next(_serial)
+        serial = _new_bridge()
         self._lay = lay
         self.bridge = f"hpt{serial}"
         self._net = f"10.{200 + serial % 50}.{serial // 50 % 250}"
         self.gateway = f"{self._net}.1"
         self.hosts: list[NetHost] = []
-        sh("ip", "link", "add", self.bridge, "type", "bridge")
         sh("ip", "addr", "add", f"{self.gateway}/24", "dev", self.bridge)
         sh("ip", "link", "set", self.bridge, "up")
 
