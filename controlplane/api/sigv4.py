@@ -12,7 +12,7 @@ differs between JSON services and the query protocol; REST services answer with 
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -56,19 +56,16 @@ class SignedRequest(NamedTuple):
     secure: bool = False
 
 
-class _Authorization(NamedTuple):
-    """The Authorization header taken apart."""
+class _Signer(NamedTuple):
+    """What an Authorization header says besides the signature: mostly the same for all requests of a client's day."""
 
-    access_key_id: str
+    identity: Identity
     date: str
-    region: str
-    service: str
-    signed_headers: tuple[str, ...]
-    signature: str
-
-    @property
-    def scope(self) -> str:
-        return f"{self.date}/{self.region}/{self.service}/aws4_request"
+    #: As it is signed.
+    scope: str
+    #: As in the header, in which they are joined by semicolons.
+    signed_headers: str
+    names: "_Names"
 
 
 class Verifier:
@@ -80,69 +77,63 @@ class Verifier:
 
     def verify(self, request: SignedRequest) -> Identity:
         """Return who signed the request. Raises ApiError, saying what to do, if it isn't authentic."""
-        authorization = _parse(request.headers)
-        names = _names_of(authorization.service)
-        amz_date = self._check_time(request.headers, authorization, names)
-        _check_signed_headers(request.headers, authorization)
-        payload_hash = _payload_hash(request, authorization, names)
-        secret = self._secret(authorization, names)
-        canonical = _canonical_request(request, authorization.signed_headers, payload_hash)
-        text = "\n".join(
-            (
-                _ALGORITHM,
-                amz_date,
-                authorization.scope,
-                hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest(),
-            )
-        )
-        key = _signing_key(secret, authorization.date, authorization.region, authorization.service)
+        signer, signature = _parse(request.headers)
+        identity = signer.identity
+        amz_date = self._check_time(request.headers, signer)
+        signed_headers = signer.signed_headers.split(";")
+        _check_signed_headers(request.headers, signer, signed_headers)
+        payload_hash = _payload_hash(request, signer, signed_headers)
+        secret = self._secret(signer)
+        canonical = _canonical_request(request, signed_headers, signer.signed_headers, payload_hash)
+        digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+        text = f"{_ALGORITHM}\n{amz_date}\n{signer.scope}\n{digest}"
+        key = _signing_key(secret, signer.date, identity.region, identity.service)
         expected = hmac.digest(key, text.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected.encode(), authorization.signature.encode("utf-8", "surrogateescape")):
-            raise names.error(
+        if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape")):
+            raise signer.names.error(
                 "bad_signature",
                 "The request signature we calculated does not match the signature you provided. Check your AWS Secret"
                 " Access Key (`homeport login` writes the right one) and that nothing on the way changes the request.",
             )
-        return Identity(authorization.access_key_id, authorization.region, authorization.service)
+        return identity
 
     def check_key(self, headers: Headers) -> None:
         """Raise what `verify` would if the key that signed is unknown, or none is named: for before there is a body."""
-        authorization = _parse(headers)
-        self._secret(authorization, _names_of(authorization.service))
+        self._secret(_parse(headers)[0])
 
-    def _secret(self, authorization: _Authorization, names: "_Names") -> str:
-        secret = self._secret_of(authorization.access_key_id)
+    def _secret(self, signer: _Signer) -> str:
+        access_key_id = signer.identity.access_key_id
+        secret = self._secret_of(access_key_id)
         if secret is None:
-            raise names.error(
+            raise signer.names.error(
                 "unknown_key",
-                "The security token included in the request is invalid: access key"
-                f" '{authorization.access_key_id}' is not known here."
-                " `homeport login` writes a profile with a key that is.",
+                f"The security token included in the request is invalid: access key '{access_key_id}' is not known"
+                " here. `homeport login` writes a profile with a key that is.",
             )
         return secret
 
-    def _check_time(self, headers: Headers, authorization: _Authorization, names: "_Names") -> str:
+    def _check_time(self, headers: Headers, signer: _Signer) -> str:
         """Check the signer's clock and return the time of signing as it was signed."""
         amz_date = headers.get("X-Amz-Date", "")
         try:
             signed_at = _epoch(amz_date)
         except ValueError as error:
-            raise names.error(
+            raise signer.names.error(
                 "incomplete",
                 "Authorization header requires existence of an 'X-Amz-Date' header of the form YYYYMMDDTHHMMSSZ.",
             ) from error
-        if amz_date[:8] != authorization.date:
-            raise names.error(
+        if amz_date[:8] != signer.date:
+            raise signer.names.error(
                 "bad_signature",
                 f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP:"
-                f" '{authorization.date}' != '{amz_date[:8]}'.",
+                f" '{signer.date}' != '{amz_date[:8]}'.",
             )
         now = self._now()
         skew = signed_at - now
         if abs(skew) > MAX_SKEW_S:
             here = datetime.fromtimestamp(now, UTC).strftime(_DATE_FORMAT)
             what = "Signature not yet current" if skew > 0 else "Signature expired"
-            raise names.error(
+            raise signer.names.error(
                 "bad_signature",
                 f"{what}: {amz_date} is more than {MAX_SKEW_S // 60} minutes off the server's time {here}."
                 " Set the clock of the machine that signed the request.",
@@ -210,7 +201,8 @@ _SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=(?P<names>[^,\s]+)")
 _SIGNATURE: Final = re.compile(r"Signature=(?P<hex>[^,\s]+)")
 
 
-def _parse(headers: Headers) -> _Authorization:
+def _parse(headers: Headers) -> tuple[_Signer, str]:
+    """Return what the Authorization header says of the signer, and the signature."""
     header = headers.get("Authorization")
     if not header:
         raise _JSON_NAMES.error(
@@ -218,51 +210,55 @@ def _parse(headers: Headers) -> _Authorization:
             "Missing Authentication Token: sign the request with an access key of this installation"
             " (`homeport login` writes a profile with one).",
         )
-    scope, signed, signature = _SCOPE.search(header), _SIGNED_HEADERS.search(header), _SIGNATURE.search(header)
+    signature = _SIGNATURE.search(header)
+    if signature is None:
+        raise _lacking("Signature", _signer(header).names)
+    return _signer(header[: signature.start()] + header[signature.end() :]), signature["hex"]
+
+
+@lru_cache(maxsize=256)
+def _signer(header: str) -> _Signer:
+    """Take an Authorization header without its signature apart."""
+    scope, signed = _SCOPE.search(header), _SIGNED_HEADERS.search(header)
     names = _names_of(scope["service"] if scope else None)
     if not header.startswith(_ALGORITHM):
         raise names.error("incomplete", f"The Authorization header must use {_ALGORITHM}.")
-    parts = {"Credential": scope, "SignedHeaders": signed, "Signature": signature}
-    if lacking := [name for name, found in parts.items() if found is None]:
-        raise names.error(
-            "incomplete",
-            f"Authorization header requires '{lacking[0]}' parameter, e.g. {_ALGORITHM}"
-            " Credential=KEY/DATE/REGION/SERVICE/aws4_request, SignedHeaders=host;x-amz-date, Signature=HEX.",
-        )
-    assert scope and signed and signature  # noqa: PT018 - for the type checker
-    return _Authorization(
-        scope["key"],
-        scope["date"],
-        scope["region"],
-        scope["service"],
-        tuple(signed["names"].split(";")),
-        signature["hex"],
+    if scope is None:
+        raise _lacking("Credential", names)
+    if signed is None:
+        raise _lacking("SignedHeaders", names)
+    date, region, service = scope["date"], scope["region"], scope["service"]
+    identity = Identity(scope["key"], region, service)
+    return _Signer(identity, date, f"{date}/{region}/{service}/aws4_request", signed["names"], names)
+
+
+def _lacking(parameter: str, names: _Names) -> ApiError:
+    return names.error(
+        "incomplete",
+        f"Authorization header requires '{parameter}' parameter, e.g. {_ALGORITHM}"
+        " Credential=KEY/DATE/REGION/SERVICE/aws4_request, SignedHeaders=host;x-amz-date, Signature=HEX.",
     )
 
 
-def _check_signed_headers(headers: Headers, authorization: _Authorization) -> None:
-    names = _names_of(authorization.service)
-    must = ["host", "x-amz-date"]
-    if "X-Amz-Target" in headers:
-        must.append("x-amz-target")
-    for name in must:
-        if name not in authorization.signed_headers:
-            raise names.error("bad_signature", f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
+def _check_signed_headers(headers: Headers, signer: _Signer, signed_headers: Collection[str]) -> None:
+    for name in ("host", "x-amz-date", "x-amz-target"):
+        if name not in signed_headers and (name != "x-amz-target" or name in headers):
+            raise signer.names.error("bad_signature", f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
 
 
-def _payload_hash(request: SignedRequest, authorization: _Authorization, names: _Names) -> str:
+def _payload_hash(request: SignedRequest, signer: _Signer, signed_headers: Collection[str]) -> str:
     """Return the body's hash as it was signed, checked against the body."""
     declared = request.headers.get("X-Amz-Content-Sha256")
     if declared == _UNSIGNED:
-        if not request.secure or "x-amz-content-sha256" not in authorization.signed_headers:
-            raise names.error(
+        if not request.secure or "x-amz-content-sha256" not in signed_headers:
+            raise signer.names.error(
                 "bad_signature",
                 f"{_UNSIGNED} is taken over TLS only, with x-amz-content-sha256 among the signed headers.",
             )
         return _UNSIGNED
     actual = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
     if declared is not None and declared.lower() != actual:
-        raise names.error(
+        raise signer.names.error(
             "bad_signature",
             "The 'X-Amz-Content-Sha256' header is not the SHA-256 of the body that arrived: the body was changed on the"
             " way, or is sent in a form that isn't taken here (aws-chunked).",
@@ -273,11 +269,16 @@ def _payload_hash(request: SignedRequest, authorization: _Authorization, names: 
 # ---------------------------------------------------------------- the canonical form
 
 
-def _canonical_request(request: SignedRequest, signed_headers: tuple[str, ...], payload_hash: str) -> str:
+def _canonical_request(request: SignedRequest, names: Iterable[str], joined_names: str, payload_hash: str) -> str:
     lines = [request.method, _canonical_path(request.path), _canonical_query(request.query)]
-    for name in signed_headers:
-        lines.append(f"{name}:{','.join(' '.join(value.split()) for value in request.headers.getall(name, ()))}")
-    lines += ["", ";".join(signed_headers), payload_hash]
+    headers = request.headers
+    for name in names:
+        values = headers.getall(name, ())
+        if len(values) == 1:
+            lines.append(f"{name}:{' '.join(values[0].split())}")
+        else:
+            lines.append(f"{name}:{','.join([' '.join(value.split()) for value in values])}")
+    lines += ["", joined_names, payload_hash]
     return "\n".join(lines)
 
 

@@ -69,6 +69,27 @@ def test_awss_own_example_is_authentic() -> None:
     assert verifier().verify(example()) == Identity("AKIDEXAMPLE", "us-east-1", "service")
 
 
+def test_the_parts_of_the_header_may_come_in_any_order() -> None:
+    scheme, _, parts = example().headers["Authorization"].partition(" ")
+    credential, signed_headers, signature = parts.split(", ")
+    for order in ((signature, credential, signed_headers), (signed_headers, signature, credential)):
+        found = verifier().verify(example(Authorization=f"{scheme} {', '.join(order)}"))
+        assert found == Identity("AKIDEXAMPLE", "us-east-1", "service")
+
+
+def test_another_signature_of_a_known_signer_is_not_taken_for_its_own() -> None:
+    authorization = example().headers["Authorization"]
+    verifier().verify(example())
+    assert refusal(example(Authorization=f"{authorization[:-1]}2")).code == "InvalidSignatureException"
+
+
+def test_values_of_a_header_that_comes_twice_are_signed_together() -> None:
+    request = signed("https://h.example/", {"X-Twice": "a,b"})
+    headers = CIMultiDict([(name, value) for name, value in request.headers.items() if name != "X-Twice"])
+    headers.extend([("X-Twice", "a"), ("X-Twice", " b ")])
+    assert verify_now(request._replace(headers=headers)).access_key_id == "me"
+
+
 @pytest.mark.parametrize("off", [299, -299, 300, -300])
 def test_a_clock_within_five_minutes_is_taken(off: int) -> None:
     assert verifier(NOW + off).verify(example()).access_key_id == "AKIDEXAMPLE"
