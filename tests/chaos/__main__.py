@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -47,9 +48,12 @@ def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, s
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n")
     click.echo(as_markdown(document))
+    if not result.losses:
+        shutil.rmtree(directory)
+        return
     for loss in result.losses:
         click.echo(f"LOST: {loss}")
-    sys.exit(1 if result.losses else 0)
+    sys.exit(1)
 
 
 def _interrupt(*_: object) -> NoReturn:

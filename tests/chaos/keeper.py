@@ -94,10 +94,11 @@ class Keeper:
             if self._held.is_set() or self._current.process.poll() is None:
                 continue
             if self._current is not self._ended:
-                self.exits.append(Exit(self.name, time.monotonic(), self._current.process.returncode))
+                status = self._current.process.returncode
+                self.exits.append(Exit(self.name, time.monotonic(), status))
                 self._ended = self._current
-            if self._current.process.returncode in (0, EXIT_CONFIG):  # our units don't start it again, either
-                return
+                if status in (0, EXIT_CONFIG):  # our units don't start it again, either
+                    return
             if not self._over.wait(_RESTART_S) and not self._held.is_set():
                 with self._lock:
                     self._daemon = self._spawn()
