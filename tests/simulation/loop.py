@@ -25,8 +25,11 @@ Ts = TypeVarTuple("Ts")
 #: The process whose step is being carried out; None outside of all.
 PROCESS: Final[ContextVar["Process | None"]] = ContextVar("process", default=None)
 
-#: Steps without time passing that no honest program takes.
+#: What the shortest wait takes.
+_MOMENT_S: Final = 1e-6
+#: Steps without time passing, and in all, that no honest program takes.
 _MOST_STEPS_AT_ONCE: Final = 200_000
+_MOST_STEPS: Final = 3_000_000
 
 
 class Livelock(Exception):
@@ -105,7 +108,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """See asyncio. `when` is in the current process's time."""
         process = PROCESS.get()
         moment = when if process is None else process.clock.moment(when)
-        timer = _Timer(max(moment, self.now), callback, args, self, context)
+        # Something always takes a moment, or rounding of times would let a loop turn for ever just before one.
+        timer = _Timer(max(moment, self.now + _MOMENT_S), callback, args, self, context)
         heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer
@@ -172,6 +176,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 handle._run()
         if self._steps_at_once > _MOST_STEPS_AT_ONCE:
             raise Livelock(f"{self._steps_at_once} steps, and no time has passed")
+        if self.steps > _MOST_STEPS:
+            raise Livelock(f"{self.steps} steps, and hardly any time has passed")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer stays until its time has come."""

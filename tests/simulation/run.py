@@ -20,7 +20,7 @@ from tests.simulation.checks.checker import Checker
 from tests.simulation.checks.violation import Violation
 from tests.simulation.clients import Clients
 from tests.simulation.disk import faulty_sqlite
-from tests.simulation.loop import Livelock, VirtualLoop
+from tests.simulation.loop import VirtualLoop
 from tests.simulation.plan import REQUEST, Act, Plan
 from tests.simulation.world import World
 
@@ -71,9 +71,9 @@ def _run(loop: VirtualLoop, plan: Plan, root: Path, keep_trace: bool) -> Outcome
     failure: BaseException | None = None
     try:
         loop.run_until_complete(_play(world, clients, checker))
-    except (Violation, Livelock) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it has a seed
         failure = error
-    failure = world.failure or failure
+    failure = _first(world.failure or failure)
     return Outcome(
         seed=plan.seed,
         invariant=_invariant(failure),
@@ -87,6 +87,12 @@ def _run(loop: VirtualLoop, plan: Plan, root: Path, keep_trace: bool) -> Outcome
         faults=world.faults,
         trace=tuple(world.trace) if keep_trace or failure is not None else (),
     )
+
+
+def _first(failure: BaseException | None) -> BaseException | None:
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _invariant(failure: BaseException | None) -> str:

@@ -169,6 +169,7 @@ class World:
         error = None if task.cancelled() else task.exception()
         self.say(name, f"ends: {_leaves(error)}" if error else "ends")
         process.over()
+        self._disk(name).crash(torn=False)  # a kernel closes what it has left open
         self._close(process)
         if error is not None or name == "controlplane":
             self.loop.after(_RESTART_S, lambda: self._restart(name), None)
@@ -190,11 +191,13 @@ class World:
         name = process.name
         down_s = max(0.1, self._down_until.pop(name, 0.0))
         self.say(name, f"is killed, for {down_s:.1f} s")
-        disk = self.controlplane_disk if name == "controlplane" else self.machines[name].disk
-        disk.crash(torn=name in self._torn)
+        self._disk(name).crash(torn=name in self._torn)
         self._torn.discard(name)
         self._close(process)
         self.loop.after(down_s, lambda: self._restart(name), None)
+
+    def _disk(self, name: str) -> Disk:
+        return self.controlplane_disk if name == "controlplane" else self.machines[name].disk
 
     def _close(self, process: Process) -> None:
         self.network.process_died(process)
