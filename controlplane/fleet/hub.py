@@ -50,9 +50,12 @@ __all__ = ["FleetHub"]
 _log: Final = structlog.get_logger(__name__)
 
 MAX_REGISTRATION_BYTES: Final = 256 * 1024
-#: Peers that are connected and haven't proved themselves. A proof takes milliseconds, so this is room for any fleet,
-#: and it bounds what strangers can make this process hold: a frame each.
+#: Peers that may prove themselves at a time. A proof takes milliseconds, so this is room for any fleet, and it bounds
+#: what strangers can make this process hold: a frame each.
 MAX_STRANGERS: Final = 512
+#: Peers that may wait for their turn. A fleet that comes back as one is let in one after another, each after one try:
+#: turned away, it would come again and again, and cost more than its proofs.
+MAX_WAITING: Final = 8192
 
 _encoder: Final = msgspec.json.Encoder()
 _registrations: Final = msgspec.json.Decoder(Registration)
@@ -82,7 +85,9 @@ class FleetHub:
         self._sessions: dict[InstanceId, Session] = {}
         #: Sessions in the order in which they were last heard, longest ago first.
         self._heard: OrderedDict[InstanceId, Heard] = OrderedDict()
+        #: Peers that haven't proved themselves, and the turns to do so.
         self._strangers = 0
+        self._turns = asyncio.Semaphore(MAX_STRANGERS)
         self._running = False
         #: See SessionHost.
         self.reports = ReportIntake(context)
@@ -215,7 +220,7 @@ class FleetHub:
         return _json(registered)
 
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
-        if not self._running or self._strangers >= MAX_STRANGERS:
+        if not self._running or self._strangers >= MAX_STRANGERS + MAX_WAITING:
             return _refusal(503, "Unavailable", "The control plane can't take another session now; try again soon.")
         # Compression is off: frames are small, and a compressor's window per host would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=2.0)
@@ -230,10 +235,11 @@ class FleetHub:
             await self._hold(wire, hello)
 
     async def _admit(self, wire: SessionWire) -> Hello | None:
-        """Let the peer prove itself. None, with the connection closed, if it doesn't."""
+        """Let the peer prove itself, in its turn. None, with the connection closed, if it doesn't."""
         self._strangers += 1
         try:
-            hello = await greet(self._context, wire)
+            async with self._turns:
+                hello = await greet(self._context, wire)
             update_facts(self._context, hello.instance_id, hello.facts)
         except SessionRefused as refused:
             _log.warning("session refused", reason=str(refused))

@@ -124,6 +124,20 @@ async def test_an_old_hello_cannot_be_replayed() -> None:
             assert "signature" in (await refused(peer)).reason
 
 
+async def test_who_cannot_prove_itself_yet_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.fleet.hub.MAX_STRANGERS", 1)
+    monkeypatch.setattr("controlplane.fleet.hub.MAX_WAITING", 1)
+    async with fleet() as (server, http):
+        host = await a_host(http, server)
+        async with peer_of(http, server) as silent, peer_of(http, server) as waiting:
+            await silent.receive(Challenge)
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await http.ws_connect(server.url + PATH_SESSION)
+            assert caught.value.status == 503
+            await silent.socket.close()
+            await proven(waiting, host)
+
+
 async def test_an_unknown_instance_is_not_told_to_stop_its_tasks() -> None:
     async with fleet() as (server, http):
         stranger = SimulatedHost("stranger")
