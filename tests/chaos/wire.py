@@ -60,8 +60,9 @@ class WireCable:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(_LAST_S)
+        with self._process:  # which closes its ends of the pipes
+            self._process.stdin.close()
+            self._process.wait(_LAST_S)
 
 
 def _tap(name: str) -> int:

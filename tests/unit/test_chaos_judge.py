@@ -122,7 +122,7 @@ def test_an_end_that_its_engine_tells_wrongly_is_excused() -> None:
     assert verdict.excused.total() == 1
 
 
-KILLED = {"task": replace(ENDED, exit_code=137), "marks": Marks({SHORT: ["job"]}, {})}
+KILLED: dict[str, Any] = {"task": replace(ENDED, exit_code=137), "marks": Marks({SHORT: ["job"]}, {})}
 
 
 def test_a_container_that_ended_before_its_time_is_a_loss_unless_its_engine_took_it_along() -> None:
@@ -159,7 +159,7 @@ def test_a_stop_that_was_accepted_holds_and_one_that_nobody_asked_for_is_a_loss(
 
 def _service(operation: str, outcome: Outcome = Outcome.ACCEPTED, **members: Any) -> Request:
     name = {"serviceName" if operation == "create_service" else "service": "s"}
-    times = {"at": 0.0, "ended_at": 1.0, "unheard_at": 0.0 if outcome is Outcome.ACCEPTED else 1.0}
+    times: dict[str, Any] = {"at": 0.0, "ended_at": 1.0, "unheard_at": 0.0 if outcome is Outcome.ACCEPTED else 1.0}
     times = {key: members.pop(key, value) for key, value in times.items()}
     return Request(operation=operation, token="t", sent={**name, **members}, outcome=outcome, **times)
 
