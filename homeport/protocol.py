@@ -10,8 +10,8 @@ frames, each a tagged Struct:
       <- Assignments (complete)               all this host should run
       <- Assignments (increment)              changes; `base` must equal the last `revision`, else the agent asks anew
       Heartbeat ->     <- HeartbeatAck        the ack dictates the next period
-      Reports ->       <- ReportsAck          acked once durable, with whatever is sent next, the ack of a heartbeat at
-                                              the latest; unacked reports are sent again in the next session
+      Reports ->       <- ReportsAck          acked once durable, with the ack of a heartbeat; unacked reports are sent
+                                              again in the next session
       <- LogsRequest   LogChunk ->            `homeport logs`
       <- MoreLogs, CancelLogs                 the reader has room for more chunks; or is gone
       <- Goodbye                              the session is over, and why

@@ -3,8 +3,7 @@
 What always holds:
  - one coroutine reads; another sends, and becomes a task only if it has to wait: an idle session costs one;
  - acks and complete sets are sent once what they rest on is durable; increments are made of durable commits only;
- - acks are in no hurry, an agent only keeps its reports meanwhile: they go with whatever is sent next, which is the ack
-   of a heartbeat at the latest;
+ - acks of reports are in no hurry, an agent only keeps its reports meanwhile: they go with the ack of a heartbeat;
  - whatever is held for a slow peer is bounded: its news collapses per task, acks collapse into one, and a peer that
    reads nothing while it keeps on asking is cut off.
 """
@@ -193,7 +192,7 @@ class Session:
                 raise ProtocolError(f"unexpected {type(message).__name__} within a session")
 
     def applied(self, reports: Reports, revision: int) -> None:
-        """Acknowledge these reports with the next frame that finds `revision` durable."""
+        """Acknowledge these reports with the next heartbeat that finds `revision` durable."""
         for report in reports.tasks:
             self._acks[report.task_id] = max(report.seq, self._acks.get(report.task_id, 0))
         self._acks_revision = revision
@@ -205,6 +204,9 @@ class Session:
             self._complete_due = True
         self._told_revision = heartbeat.revision
         self.period_s = self._host.next_period()
+        if self._acks and self._acks_revision <= self._context.state.durable_revision:
+            self._queue.append(ReportsAck(seqs=self._acks))
+            self._acks = {}
         self.post(HeartbeatAck(next_s=self.period_s))
 
     def _says_all_is_told(self, heartbeat: Heartbeat) -> bool:
@@ -261,9 +263,6 @@ class Session:
                 await self._send_complete()
             elif self._wishes.has_news:
                 await self._send_increment()
-            elif self._acks and self._acks_revision <= self._context.state.durable_revision:
-                acks, self._acks = self._acks, {}
-                await self._wire.send(ReportsAck(seqs=acks))
             else:
                 return
 

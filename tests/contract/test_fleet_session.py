@@ -89,21 +89,24 @@ async def test_nothing_is_sent_before_it_is_durable(tmp_path: Path) -> None:
             await eventually(lambda: "t2" in workload.held and workload.acks == [{"t1": 1}])
 
 
-async def test_acks_go_together_with_the_next_frame(tmp_path: Path) -> None:
+async def test_reports_are_acknowledged_together_with_a_heartbeat(tmp_path: Path) -> None:
     async with serve_fleet(heartbeat_s=60.0) as server:
         identity = await joined(server, tmp_path)
         workload = FakeWorkload(FACTS)
         server.put(a_task("t1", identity.instance_id), a_task("t2", identity.instance_id))
         async with background(uplink(identity, workload).run()):
             await eventually(lambda: len(workload.held) == 2)
-            # No heartbeat is under way any more, so nothing will be sent by itself.
+            # No heartbeat is under way any more, and the next one is far.
             await eventually(lambda: workload.beaten_revision >= 0 and len(workload.contacts) == workload.stamps)
             workload.report(running("t1", seq=1))
             await eventually(lambda: server.task("t1").reported_seq == 1)
             workload.report(running("t2", seq=2))
             await eventually(lambda: server.task("t2").reported_seq == 2)
-            assert workload.acks == []
             server.put(a_task("t3", identity.instance_id))
+            await eventually(lambda: "t3" in workload.held)
+            assert workload.acks == []
+            workload.lose_set()
+            server.put(a_task("t4", identity.instance_id))  # a gap, which a heartbeat tells
             await eventually(lambda: workload.acks == [{"t1": 1, "t2": 2}])
 
 
