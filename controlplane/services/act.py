@@ -5,6 +5,7 @@ in an event, in ECS's words, and returned (`Blocked`), so that the next decision
 stopping first.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -83,6 +84,8 @@ class _Act:
         self._now = context.clock.now()
         self._starter = Starter(context, snapshot, transaction)
         self._stopped: list[TaskId] = []
+        #: Deployment -> the phases of tasks that are to be added to its budget.
+        self._times: defaultdict[str, list[tuple[TaskRecord, Sequence[str]]]] = defaultdict(list)
 
     def carry_out(self, decision: Decision) -> Blocked | None:
         # Records first: what is done below adds to them.
@@ -92,6 +95,7 @@ class _Act:
         self._say_which(ServiceEvent.TASKS_STOPPED, "has stopped {count} running tasks: {tasks}.", self._stopped)
         if (unplaced := self._starter.unplaced_event()) is not None:
             self._say(unplaced)
+        self._account()
         self._tell_ends()
         return self._starter.blocked
 
@@ -191,19 +195,22 @@ class _Act:
         self._transaction.put(replace(task, settled=True))
         if task.stop_code is StopCode.SERVICE_SCHEDULER_INITIATED and self._service.deployments:
             # The time it took to go is part of the deployment that had it go.
-            self._account(self._service.deployments[0], task, budget.DRAIN)
+            self._times[self._service.deployments[0]].append((task, budget.DRAIN))
 
     def _mark_healthy(self, task: TaskRecord, at: float) -> None:
         healthy = replace(task, healthy_at=at)
         self._transaction.put(healthy)
         self._tell(task, "healthy", f"The task counts as healthy: {budget.phases_text(healthy)}")
-        self._account(task.started_by, healthy, budget.TO_HEALTHY)
+        self._times[task.started_by].append((healthy, budget.TO_HEALTHY))
 
-    def _account(self, deployment_id: str, task: TaskRecord, phases: Sequence[str]) -> None:
-        # What completes a deployment is part of it, too.
-        deployment = self._state.deployments.get(deployment_id)
-        if deployment is not None and (deployment.finished_at is None or deployment_id in self._under_way):
-            self._transaction.put(budget.with_task(deployment, task, phases))
+    def _account(self) -> None:
+        for deployment_id, times in self._times.items():
+            deployment = self._state.deployments.get(deployment_id)
+            # What completes a deployment is part of it, too.
+            if deployment is not None and (deployment.finished_at is None or deployment_id in self._under_way):
+                for task, phases in times:
+                    deployment = budget.with_task(deployment, task, phases)
+                self._transaction.put(deployment)
 
     def _lose(self, task: TaskRecord) -> None:
         self._tell(

@@ -53,7 +53,8 @@ def occupies(task: TaskRecord) -> bool:
 
 def is_leaving(task: TaskRecord) -> bool:
     """It is on its way down, asked for or not."""
-    return occupies(task) and not is_live(task)
+    # The other half of `occupies`: what isn't live.
+    return (task.desired is DesiredStatus.STOPPED or task.status > TaskStatus.RUNNING) and occupies(task)
 
 
 def is_protected(task: TaskRecord, now: float) -> bool:
@@ -69,7 +70,7 @@ def is_ready(task: TaskRecord) -> bool:
 
 def has_check(task: TaskRecord) -> bool:
     """Some essential container has a health check."""
-    return any(container.essential and container.health_check for container in task.spec.containers)
+    return any(container.health_check is not None and container.essential for container in task.spec.containers)
 
 
 def running_since(task: TaskRecord) -> float:

@@ -19,9 +19,9 @@ STEADY = "has reached a steady state."
 def conclude(draft: Draft, slots: Slots, primary: str) -> None:
     """Complete the PRIMARY deployment if it is, note a steady state, drop what is replaced."""
     deployment = draft.deployments[primary]
-    live = [task for task in draft.tasks.values() if not census.is_stopped(task) and not census.is_lost(task)]
-    healthy = sum(draft.healthy(task) and task.started_by == deployment.id for task in live)
-    others = any(task.started_by != deployment.id for task in live)
+    live = [task for task in draft.present() if task.lost_at is None]
+    healthy = draft.healthy_of(primary)
+    others = any(task.started_by != primary for task in live)
     settled = not slots.gaps and not slots.outdated and healthy == len(live) == slots.desired
     in_progress = deployment.rollout is RolloutState.IN_PROGRESS
     if in_progress and (settled or _early(draft, slots.desired, healthy, others=others)):
@@ -71,7 +71,7 @@ def drop_replaced(draft: Draft, primary: DeploymentRecord) -> None:
     One whose rollback is under way stays, since its record is to tell how that ends; and so does the one that is kept
     up after PRIMARY has failed, even if all of its tasks have just ended.
     """
-    present = {task.started_by for task in draft.tasks.values() if not task.settled and not census.is_lost(task)}
+    present = {task.started_by for task in draft.tasks.values() if not (task.settled or census.is_lost(task))}
     if primary.rollback_of and primary.rollout is RolloutState.IN_PROGRESS:
         present.add(primary.rollback_of)
     if primary.rollout is RolloutState.FAILED:

@@ -32,7 +32,7 @@ def daemon_slots(draft: Draft, *, owner: str) -> Slots:
     """Return the places of a DAEMON and what is in them. The service's desired count is taken as up to date."""
     places = daemon_places(draft)
     by_host: dict[InstanceId | None, list[TaskRecord]] = defaultdict(list)
-    for task in draft.select(lambda t: not census.is_stopped(t)):
+    for task in draft.present():
         by_host[task.instance_id].append(task)
     slots = Slots(owner=owner, desired=len(places), bounds=bounds_of(draft.service, len(places)), one_per_host=True)
     for host in places:

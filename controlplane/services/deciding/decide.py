@@ -7,7 +7,7 @@ done. Deciding again on the result of acting decides nothing (invariant 8).
 
 from msgspec.structs import replace
 
-from controlplane.services.deciding import census, hooks
+from controlplane.services.deciding import hooks
 from controlplane.services.deciding.breaker import judge_failures, judge_requests
 from controlplane.services.deciding.completion import conclude, drop_replaced
 from controlplane.services.deciding.daemon import daemon_places, daemon_slots
@@ -85,7 +85,7 @@ def _before(draft: Draft, primary: DeploymentRecord) -> DeploymentRecord | None:
 def _keep_up(draft: Draft, before: DeploymentRecord, primary: str) -> None:
     """Fill the places of the deployment before PRIMARY, less those that healthy tasks of PRIMARY fill."""
     slots = _slots(draft, before.id)
-    serving = sum(draft.healthy(task) and task.started_by == primary for task in draft.tasks.values())
+    serving = draft.healthy_of(primary)
     if not slots.one_per_host:
         slots.gaps = slots.gaps[serving:]
     roll(draft, slots, Leave(start=_backed_off(draft, before), retire=False))
@@ -99,7 +99,7 @@ def _backed_off(draft: Draft, deployment: DeploymentRecord) -> bool:
 
 def _judge(draft: Draft, deployment: DeploymentRecord) -> None:
     """End the deployment if anything says that it should."""
-    healthy = sum(draft.healthy(task) and task.started_by == deployment.id for task in draft.tasks.values())
+    healthy = draft.healthy_of(deployment.id)
     if not judge_requests(draft, deployment):
         judge_failures(draft, deployment, waiting=hooks.waiting(deployment), healthy=healthy)
 
@@ -108,8 +108,7 @@ def _slots(draft: Draft, primary: str) -> Slots:
     if draft.service.scheduling_strategy == "DAEMON":
         slots = daemon_slots(draft, owner=primary)
     else:
-        tasks = draft.select(lambda task: not census.is_stopped(task))
-        slots = replica_slots(draft, owner=primary, desired=draft.service.desired_count, tasks=tasks)
+        slots = replica_slots(draft, owner=primary, desired=draft.service.desired_count, tasks=draft.present())
     if draft.deployments[primary].rollout is RolloutState.FAILED:
         confine_failed(draft, slots)
     return slots

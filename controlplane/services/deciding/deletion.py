@@ -19,7 +19,7 @@ def close_down(draft: Draft) -> None:
     Lost tasks don't hold it up: they are to stop too, and do when their host returns.
     """
     owner = draft.service.deployments[0] if draft.service.deployments else draft.service.id
-    for task in draft.select(lambda t: not census.is_stopped(t)):
+    for task in draft.present():
         draft.stop(task, reasons.SCALING.format(deployment=owner))
     if draft.service.status == "DRAINING" and not draft.select(
         lambda t: not census.is_stopped(t) and not census.is_lost(t)

@@ -55,6 +55,8 @@ class Draft:
         self.tasks: dict[TaskId, TaskRecord] = {task.id: task for task in snapshot.tasks}
         self.deployments: dict[str, DeploymentRecord] = {d.id: d for d in snapshot.deployments}
         self.task_sets: dict[str, TaskSetRecord] = {s.id: s for s in snapshot.task_sets}
+        #: Deciding ends no task, so these don't change.
+        self._present = [task.id for task in snapshot.tasks if task.status is not TaskStatus.STOPPED]
         #: Tasks whose host has returned in this decision.
         self.returned: set[TaskId] = set()
         #: When the earliest of the tasks that are settled in this decision ended: what replaces them was wanted then.
@@ -79,12 +81,21 @@ class Draft:
         """Return the tasks, as they are by now, of which `what` is true."""
         return [task for task in self.tasks.values() if what(task)]
 
+    def present(self) -> list[TaskRecord]:
+        """Return the tasks, as they are by now, whose end isn't reported."""
+        tasks = self.tasks
+        return [tasks[task_id] for task_id in self._present]
+
     def healthy(self, task: TaskRecord) -> bool:
         """Whether it counts towards minimumHealthyPercent."""
         known = self._healthy.get(task.id)
         if known is None:
-            known = self._healthy[task.id] = census.is_live(task) and census.looks_healthy(task)
+            known = self._healthy[task.id] = census.looks_healthy(task) and census.is_live(task)
         return known
+
+    def healthy_of(self, owner: str) -> int:
+        """Return how many healthy tasks a deployment has."""
+        return len([task for task in self.present() if task.started_by == owner and self.healthy(task)])
 
     def unhealthy(self, task: TaskRecord) -> bool:
         """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""

@@ -22,7 +22,7 @@ __all__ = ["follow_hosts", "give_up_outdated"]
 def follow_hosts(draft: Draft) -> None:
     """Lose and take back tasks as their hosts come and go."""
     lost: dict[InstanceId, list[TaskRecord]] = defaultdict(list)
-    for task in draft.select(lambda t: not census.is_stopped(t)):
+    for task in draft.present():
         host = draft.host(task)
         if host.verdict is HostVerdict.CONNECTED:
             if task.lost_at is not None and host.heard_out:

@@ -88,7 +88,7 @@ class _Rollout:
         self._lower = self._lower_bound()
         self._scaling = reasons.SCALING.format(deployment=slots.owner)
         #: Something is on its way down: what has no room now may have some soon.
-        self._leaving = any(map(census.is_leaving, draft.tasks.values()))
+        self._leaving = any(map(census.is_leaving, draft.present()))
         self._kept_healthy = all(draft.healthy(task) for task in slots.kept)
 
     # ------------------------------------------------------------ bounds
@@ -132,6 +132,8 @@ class _Rollout:
 
     def drop_stale_preparations(self) -> None:
         """Stop prepared tasks that can't or needn't take their place any more."""
+        if not self._slots.prepared:
+            return
         kept = {task.id for task in self._slots.kept}
         spare = len(kept) + len(self._prepared) - self._slots.desired
         for task in self._slots.prepared:
@@ -287,7 +289,8 @@ class _Rollout:
             elif flaw is Flaw.REVISION and self._leave.retire:
                 self._stop_within(task, self._scaling, 0)
         for task in self._slots.kept:
-            self._stop_overdue(task)
+            if task.healthy_at is None:
+                self._stop_overdue(task)
         for task in self._prepared.values():
             if not census.is_ready(task):
                 self._stop_overdue(task)

@@ -38,8 +38,8 @@ def mark_healthy(draft: Draft) -> None:
 
     A silent host's tasks wait: nothing is known of them.
     """
-    for task in draft.select(census.is_live):
-        if task.healthy_at is not None or task.status is not TaskStatus.RUNNING:
+    for task in draft.present():
+        if task.healthy_at is not None or task.status is not TaskStatus.RUNNING or not census.is_live(task):
             continue
         host = draft.host(task)
         if host.verdict is not HostVerdict.CONNECTED or not host.heard_out:
@@ -83,13 +83,15 @@ def _count_success(draft: Draft, task: TaskRecord) -> None:
     """A task has become healthy: failures one after another are over."""
     deployment = draft.deployments.get(task.started_by)
     if deployment is not None:
-        keeps_count = not breaker_of(draft.service, draft.service.desired_count).reset_on_healthy
+        failures_left = deployment.breaker_failures
+        if failures_left and breaker_of(draft.service, draft.service.desired_count).reset_on_healthy:
+            failures_left = 0
         host = str(task.instance_id or "")
         draft.put(
             replace(
                 deployment,
                 failed_tasks=0,
-                breaker_failures=deployment.breaker_failures if keeps_count else 0,
+                breaker_failures=failures_left,
                 hopeless={},
                 host_failures={h: n for h, n in deployment.host_failures.items() if h != host},
                 retry_at=None,

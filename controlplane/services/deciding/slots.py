@@ -94,10 +94,12 @@ def replica_slots(draft: Draft, *, owner: str, desired: int, tasks: Iterable[Tas
                 slots.kept.append(task)
             else:
                 slots.outdated.append((task, flaw))
+            slots.occupied += 1
+            slots.healthy += draft.healthy(task)
         elif census.is_prepared(task):
             slots.prepared.append(task)
-        slots.occupied += census.occupies(task)
-        slots.healthy += draft.healthy(task)
+        else:
+            slots.occupied += census.occupies(task)
     over = len(slots.kept) - desired
     if over > 0:
         slots.surplus = _scale_in(draft, slots.kept, over)

@@ -9,7 +9,6 @@ from collections import defaultdict
 from msgspec.structs import replace
 
 from controlplane.events.notes import ServiceEvent
-from controlplane.services.deciding import census
 from controlplane.services.deciding.bounds import share_up
 from controlplane.services.deciding.draft import Draft
 from controlplane.services.deciding.rollout import Leave, roll
@@ -29,7 +28,7 @@ def computed_count(service: ServiceRecord, task_set: TaskSetRecord) -> int:
 def reconcile_task_sets(draft: Draft) -> None:
     """Keep each task set at its scale; drop those that are deleted and empty."""
     by_owner: dict[str, list[TaskRecord]] = defaultdict(list)
-    for task in draft.select(lambda t: not census.is_stopped(t)):
+    for task in draft.present():
         by_owner[task.started_by].append(task)
     for task_set in list(draft.task_sets.values()):
         tasks = by_owner.pop(task_set.id, [])
