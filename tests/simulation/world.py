@@ -6,7 +6,7 @@ connections are closed, and its disk holds what was written.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,8 +16,8 @@ import msgspec
 from controlplane.fleet.registration import RegistrationRefused
 from controlplane.state.state import State
 from controlplane.store.api import Commit
-from homeport.ids import InstanceId
-from homeport.protocol import Assignments, Registered, Registration, Reports, TaskReport
+from homeport.ids import InstanceId, TaskId
+from homeport.protocol import Assignments, Registered, Registration, Reports, ReportsAck, TaskReport
 from tests.simulation.clients import Refused, Unanswered
 from tests.simulation.controlplane import ControlPlane
 from tests.simulation.disk import Disk
@@ -42,8 +42,10 @@ _LOST: Final = 0.01
 _LATE: Final = 0.02
 
 _assignments: Final = msgspec.json.Decoder(Assignments)
+_acks: Final = msgspec.json.Decoder(ReportsAck)
 _reports: Final = msgspec.json.Decoder(Reports)
 _SETS: Final = b'{"type":"Assignments"'
+_ACKS: Final = b'{"type":"ReportsAck"'
 _REPORTS: Final = b'{"type":"Reports"'
 
 
@@ -61,6 +63,9 @@ class Checks(Protocol):
 
     def frame(self, instance_id: InstanceId, assignments: Assignments) -> None:
         """Assignments leave the control plane."""
+
+    def acknowledged(self, seqs: Mapping[TaskId, int]) -> None:
+        """Acks of reports leave the control plane."""
 
     def report(self, instance_id: InstanceId, report: TaskReport) -> None:
         """A report leaves an agent."""
@@ -266,6 +271,8 @@ class World:
     def _saw_down(self, machine: SimulatedMachine, frame: bytes) -> None:
         if frame.startswith(_SETS):
             self.checked(self._checks.frame, machine.identity.instance_id, _assignments.decode(frame))
+        elif frame.startswith(_ACKS):
+            self.checked(self._checks.acknowledged, _acks.decode(frame).seqs)
 
     def _saw_up(self, machine: SimulatedMachine, frame: bytes) -> None:
         if frame.startswith(_REPORTS):

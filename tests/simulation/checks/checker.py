@@ -1,11 +1,12 @@
 """All checks of a simulation behind one door: the world tells what happens, and whatever must not raises Violation."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from controlplane.state.state import State
 from controlplane.state.validate import validate
 from controlplane.store.api import Commit
-from homeport.ids import InstanceId
+from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignments, TaskReport
 from tests.simulation.checks.assignments import Sets
 from tests.simulation.checks.containers import Containers
@@ -74,13 +75,22 @@ class Checker:
 
     def answer(self, operation: str, document: dict[str, Any], answer: dict[str, Any] | Refused, revision: int) -> None:
         """An answer leaves the control plane; it rests on this revision."""
-        self.history.told(revision, f"the answer to {operation}")
+        self.history.told(revision, f"the answer to {operation}", self._durable)
         self.promises.answer(operation, document, answer, revision)
 
     def frame(self, instance_id: InstanceId, assignments: Assignments) -> None:
         """Assignments leave the control plane."""
-        self.history.told(assignments.revision, f"a set for host {instance_id}")
+        self.history.told(assignments.revision, f"a set for host {instance_id}", self._durable)
         self.sets.frame(instance_id, assignments)
+
+    def acknowledged(self, seqs: Mapping[TaskId, int]) -> None:
+        """Acks of a host's reports leave the control plane."""
+        self.history.acknowledged(seqs, self._durable)
+
+    @property
+    def _durable(self) -> int:
+        """The last revision that the journal has made durable: not by the state's word, which is what is checked."""
+        return 0 if self._state is None else self._state.journal.durable_revision
 
     def report(self, instance_id: InstanceId, report: TaskReport) -> None:
         """A report leaves an agent."""

@@ -5,7 +5,7 @@ loaded must be what the history was at that revision, record by record, and no e
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
 from controlplane.state.records import Record, TaskRecord
@@ -66,10 +66,26 @@ class History:
         self.archived.update((task.id, task) for task in commit.archive)
         self._commits.append(commit)
 
-    def told(self, revision: int, what: str) -> None:
-        """Note that something which was derived from `revision` has left the control plane."""
+    def told(self, revision: int, what: str, durable: int) -> None:
+        """Something which was derived from `revision` leaves the control plane; `durable` is the last durable one."""
+        if revision > durable:
+            raise Violation(DURABLE, f"{what} tells of revision {revision}, and only {durable} is durable")
         if revision > self._told:
             self._told, self._told_what = revision, what
+
+    def acknowledged(self, seqs: Mapping[TaskId, int], durable: int) -> None:
+        """Acks of reports leave the control plane: a report that would be lost now isn't repeated any more."""
+        for commit in reversed(self._commits):
+            if commit.revision <= durable:
+                return
+            for change in commit.changes:
+                old = change.old.reported_seq if isinstance(change.old, TaskRecord) else 0
+                if old < seqs.get(TaskId(change.key), 0):
+                    raise Violation(
+                        DURABLE,
+                        f"report {seqs[TaskId(change.key)]} of task {change.key} is acknowledged, which made revision "
+                        f"{commit.revision}, and only {durable} is durable",
+                    )
 
     def loaded(self, state: State) -> None:
         """Compare what a starting control plane has loaded, and go back to its revision."""
