@@ -70,9 +70,13 @@ class Journal:
             await self._in_thread(self._close)
             self._thread.shutdown(wait=False)
 
-    async def _submit(self, task_id: TaskId, document: bytes | None) -> None:
+    def check(self) -> None:
+        """Raise JournalError if nothing more can be kept."""
         if self._failure is not None:
             raise self._failure
+
+    async def _submit(self, task_id: TaskId, document: bytes | None) -> None:
+        self.check()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending[task_id] = document
         self._waiters.append(waiter)

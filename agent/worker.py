@@ -174,8 +174,9 @@ class Worker:
                 self._outbox.put(report_of(runner.state))
 
     async def assign(self, assignments: Assignments) -> None:
-        """See Workload."""
+        """See Workload. Raises JournalError if nothing more can be kept: the tasks' group is ending then."""
         await self._ready.wait()
+        self._journal.check()
         if assignments.base is not None and assignments.base != self._revision:
             _log.warning("assignments have a gap", base=assignments.base, held=self._revision)
             self._revision = -1

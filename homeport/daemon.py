@@ -91,12 +91,12 @@ def run_daemon(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(run_until_signalled(main))
     except* ConfigurationError as errors:
-        for error in leaves(errors):
-            click.echo(f"{name}: {error}", err=True)
+        for problem in dict.fromkeys(map(str, leaves(errors))):
+            click.echo(f"{name}: {problem}", err=True)
         status = EXIT_CONFIG
     except* JournalError as errors:
-        for error in leaves(errors):
-            click.echo(f"{name}: {error}; stopping, so that nothing is said or done that isn't kept", err=True)
+        for problem in dict.fromkeys(map(str, leaves(errors))):
+            click.echo(f"{name}: {problem}; stopping, so that nothing is said or done that isn't kept", err=True)
         status = 1
     # Not in the blocks above: Python before 3.11.4 wraps whatever leaves an `except*`, so that any status becomes 1.
     if status:

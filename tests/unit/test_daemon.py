@@ -40,6 +40,13 @@ def test_a_daemon_that_cannot_go_on_says_why_in_a_line_and_leaves_with_a_status_
     assert capsys.readouterr().err.startswith(line)
 
 
+def test_what_several_parts_of_a_daemon_failed_of_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = ExceptionGroup("", [JournalError("disk full"), ExceptionGroup("", [JournalError("disk full")])])
+    with pytest.raises(SystemExit):
+        run_daemon("homeport-test", _raising(failures))
+    assert capsys.readouterr().err.count("disk full") == 1
+
+
 def test_a_daemon_that_ends_by_itself_leaves_quietly(capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         return

@@ -1,6 +1,7 @@
 """The worker on the fake engine: assignment to container to report, kills, orphans, retention."""
 
 import asyncio
+import errno
 import itertools
 import random
 import shutil
@@ -14,6 +15,7 @@ from agent.engine.errors import EngineTimeout
 from agent.engine.plan import container_plan
 from agent.journal import Journal
 from homeport import reasons
+from homeport.errors import JournalError, leaves
 from homeport.ids import TaskId
 from homeport.protocol import Assignments, LogsRequest
 from homeport.status import ContainerStatus, DesiredStatus, StopCode, TaskStatus
@@ -281,6 +283,26 @@ async def test_an_assignment_is_in_the_journal_before_assign_returns(
             for file in host.path.parent.glob("agent.db*"):
                 shutil.copy(file, tmp_path / f"copy-{file.name}")
     assert [state.task_id for state in await Journal(tmp_path / "copy-agent.db").load()] == ["t1"]
+
+
+async def test_what_a_failed_journal_can_not_keep_is_not_taken_and_its_failure_is_what_is_told(
+    host: AgentHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def assigned() -> None:
+        async with host.running():
+            try:
+                await host.assign(assignment())
+            finally:  # cancelled, since the journal has failed; a session may have read one more message
+                with pytest.raises(JournalError, match="No space left"):
+                    await host.assign(assignment(task_id="late"))
+
+    monkeypatch.setattr(Journal, "_write", full)
+    with pytest.raises(ExceptionGroup) as ended:
+        await assigned()
+    assert {type(error) for error in leaves(ended.value)} == {JournalError}
 
 
 async def test_a_task_that_began_elsewhere_in_time_is_lost_not_run(host: AgentHost, engine: FakeEngine) -> None:
