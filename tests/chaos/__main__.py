@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -37,7 +38,7 @@ def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, s
         return
     directory = Path(tempfile.mkdtemp(prefix="homeport-chaos-"))
     click.echo(f"logs: {directory}", err=True)
-    image = f"{BUSYBOX_REPOSITORY}:chaos"
+    image = f"{BUSYBOX_REPOSITORY}:chaos-{os.getpid()}"
     signal.signal(signal.SIGTERM, _interrupt)
     asyncio.run(import_image(image))
     try:

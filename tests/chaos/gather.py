@@ -115,7 +115,8 @@ def kept_lines(site: Site, requests: Sequence[Request]) -> dict[str, list[str]]:
 
 
 def said_lines(site: Site, facts: Facts, arns: Sequence[str]) -> dict[str, list[str]]:
-    """Return what the Engines have of these tasks' output."""
+    """Return what the Engines have of these tasks' output; nothing of those whose containers they don't have."""
     hosts = {host.instance.rsplit("/", 1)[-1]: host for host in site.hosts.values()}
-    tasks = [facts.tasks[arn] for arn in arns if facts.tasks[arn].runtime_id]
+    there = {container.id for container in facts.containers}
+    tasks = [task for arn in arns if (task := facts.tasks[arn]).runtime_id in there]
     return {task.arn: hosts[task.host].docker("logs", task.runtime_id).splitlines() for task in tasks}
