@@ -25,7 +25,6 @@ from bench.logs import logs
 from bench.logs_store import logs_store
 from bench.peers.suite import peers
 from bench.scheduler import scheduler
-from bench.services import services
 from tests.e2e.harness import Installation, installation
 from tests.engine.busybox import import_image
 
@@ -68,7 +67,6 @@ def _logs_store() -> Json:
 SUITES: Final[dict[str, Callable[[], Json]]] = {
     "start 20 containers": lambda: _with_agent(lambda homeport: start_twenty(homeport, IMAGE, ROUNDS)),
     "restart a dead container": lambda: _with_agent(lambda homeport: restart_after_death(homeport, IMAGE, ROUNDS)),
-    "services": lambda: _with_agent(lambda homeport: services(homeport, IMAGE, ROUNDS)),
     "deployments": lambda: _with_agent(lambda homeport: deployments(homeport, IMAGE, ROUNDS)),
     "logs": lambda: _with_agent(lambda homeport: logs(homeport, IMAGE, ROUNDS)),
     "footprint": lambda: _with_agent(lambda homeport: footprint(homeport, IMAGE)),

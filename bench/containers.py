@@ -13,7 +13,7 @@ import aiodocker
 from bench.common import Json, summary
 from tests.e2e.harness import Installation, eventually
 
-__all__ = ["engine_start", "epoch", "restart_after_death", "start_twenty"]
+__all__ = ["restart_after_death", "start_twenty"]
 
 COUNT = 20
 #: Bridge starts in parallel at which the Engine itself is fastest on two cores.
@@ -28,7 +28,7 @@ def start_twenty(homeport: Installation, image: str, rounds: int) -> Json:
     ours: list[float] = []
     engine: list[float] = []
     for _ in range(rounds):
-        engine.append(asyncio.run(engine_start(image)))
+        engine.append(asyncio.run(_engine_start(image)))
         ours.append(_homeport_start(homeport, definition))
     return {
         "homeport_s": summary(ours),
@@ -54,7 +54,7 @@ def _homeport_start(homeport: Installation, definition: str) -> float:
     return took
 
 
-async def engine_start(image: str) -> float:
+async def _engine_start(image: str) -> float:
     """Seconds the Engine's own API needs to create and start COUNT containers at its best concurrency."""
     gate = asyncio.Semaphore(BEST_CONCURRENCY)
     config: dict[str, Any] = {"Image": image, "Cmd": ["sleep", "600"], "HostConfig": {"Memory": 16 << 20}}
@@ -116,15 +116,15 @@ def _kill_and_wait(homeport: Installation, container: str) -> float:
     os.kill(int(homeport.docker("inspect", "-f", "{{.State.Pid}}", container)), signal.SIGKILL)
     eventually(lambda: _started(homeport, container) > before, within_s=30, every_s=0.05)
     times = homeport.docker("inspect", "-f", "{{.State.FinishedAt}} {{.State.StartedAt}}", container).split()
-    finished, started = (epoch(text) for text in times)
+    finished, started = (_epoch(text) for text in times)
     return started - finished
 
 
 def _started(homeport: Installation, container: str) -> float:
-    return epoch(homeport.docker("inspect", "-f", "{{.State.StartedAt}}", container))
+    return _epoch(homeport.docker("inspect", "-f", "{{.State.StartedAt}}", container))
 
 
-def epoch(text: str) -> float:
+def _epoch(text: str) -> float:
     """Return a time as the Engine writes it in seconds since the epoch."""
     head, _, fraction = text.rstrip("Z").partition(".")
     return datetime.fromisoformat(head + "+00:00").timestamp() + float(f"0.{fraction or 0}")

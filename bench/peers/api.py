@@ -47,9 +47,11 @@ def api_beside_moto(rounds: int, tell: Callable[[str], None]) -> Json:
         for number in range(rounds):
             tell(f"API, round {number + 1} of {rounds}")
             moto.prepare()  # empty again: its answers take longer the more it has. Homeport keeps all its tasks
-            servers = {"homeport": ours, "moto": _moto(moto)}
+            servers = [("homeport", ours), ("moto", _moto(moto))]
+            if number % 2:
+                servers.reverse()
             for operation in ours.requests:
-                for whose, server in servers.items():
+                for whose, server in servers:
                     for way, measured in _ways(server, operation):
                         figures.setdefault(f"{operation}, {way}", {}).setdefault(whose, []).append(measured)
     return {what: _compared(sides) for what, sides in figures.items()}
@@ -108,9 +110,9 @@ def _botocore(call: Callable[..., Json], request: Json) -> Json:
 
 def _compared(sides: dict[str, list[Json]]) -> Json:
     compared: Json = {
-        whose: {member: summary([each[member] for each in measured]) for member in measured[0]}
-        for whose, measured in sides.items()
+        whose: {member: summary([each[member] for each in sides[whose]]) for member in sides[whose][0]}
+        for whose in ("homeport", "moto")
     }
-    rates = [[each["per_second"] for each in measured] for measured in sides.values()]
-    compared["homeport_to_moto"] = summary([ours / theirs for ours, theirs in zip(*rates, strict=True)])
+    rounds = zip(sides["homeport"], sides["moto"], strict=True)
+    compared["homeport_to_moto"] = summary([ours["per_second"] / theirs["per_second"] for ours, theirs in rounds])
     return compared

@@ -15,9 +15,9 @@ from tests.e2e.hosts import EngineHost
 
 __all__ = ["engine_processes", "idle"]
 
-_SECONDS: Final = 8.0
+_SECONDS: Final = 6.0
 #: Go's collectors and Python's tidy up at first.
-_CALM_DOWN_S: Final = 5.0
+_CALM_DOWN_S: Final = 3.0
 
 
 def engine_processes(host: EngineHost) -> list[int]:

@@ -12,13 +12,15 @@ from tests.e2e.harness import eventually
 
 __all__ = ["COUNT", "Figures", "bare_life", "best_concurrency", "homeport_life", "swarm_life"]
 
-#: What was measured -> whose it is -> one figure per round.
-Figures = dict[str, dict[str, list[float]]]
+#: What was measured -> whose it is -> the round's number -> seconds.
+Figures = dict[str, dict[str, dict[int, float]]]
+#: Is told what was measured, whose it is, and the seconds.
+Note = Callable[[str, str, float], None]
 
 COUNT: Final = 20
 DOUBLE: Final = 40
 #: Requests at once that the bare Engine is tried with.
-_TRIED: Final = (2, 4, 8, 16)
+_TRIED: Final = (4, 8, 16)
 
 
 def best_concurrency(bare: Bare) -> dict[int, float]:
@@ -34,7 +36,7 @@ def best_concurrency(bare: Bare) -> dict[int, float]:
     return took
 
 
-def bare_life(side: Bare, note: Callable[[str, str, float], None]) -> None:
+def bare_life(side: Bare, note: Note) -> None:
     """The floor: somebody who knows what is wanted and asks the Engine for it at once."""
     _grow(side, "engine", note)
 
@@ -49,7 +51,7 @@ def bare_life(side: Bare, note: Callable[[str, str, float], None]) -> None:
     _end(side)
 
 
-def homeport_life(side: Homeport, note: Callable[[str, str, float], None]) -> None:
+def homeport_life(side: Homeport, note: Note) -> None:
     """Homeport's service with its defaults, then one roll without the 5 s in which the new tasks are looked at."""
     _grow(side, "homeport", note)
     _settle(side)
@@ -63,28 +65,32 @@ def homeport_life(side: Homeport, note: Callable[[str, str, float], None]) -> No
     _end(side)
 
 
-def swarm_life(side: Swarm, note: Callable[[str, str, float], None]) -> None:
-    """Swarm's service with its defaults, then with what makes it fast: at once, new ones first, no restart delay."""
+def swarm_life(side: Swarm, note: Note, *, slowly: bool) -> None:
+    """Swarm's service with its defaults, then with what makes it fast: at once, new ones first, no restart delay.
+
+    `slowly`: also roll with its defaults, one by one, which takes as long as everything else together.
+    """
     _grow(side, "swarm", note)
     note("recover_one", "swarm", _recovery(side))
     _scale(side, "swarm", note)
-    _roll(side, side.roll, "swarm", note)
+    if slowly:
+        _roll(side, side.roll, "swarm", note)
     _roll(side, side.roll_at_once, "swarm_at_once", note)
     note("recover_one", "swarm_no_delay", _recovery(side))
     _end(side)
 
 
-def _grow(side: Side, whose: str, note: Callable[[str, str, float], None]) -> None:
+def _grow(side: Side, whose: str, note: Note) -> None:
     note("start_20", whose, _until(side, lambda: side.create(COUNT), _count(COUNT)))
 
 
-def _scale(side: Side, whose: str, note: Callable[[str, str, float], None]) -> None:
+def _scale(side: Side, whose: str, note: Note) -> None:
     note("scale_20_to_40", whose, _until(side, lambda: side.scale(DOUBLE), _count(DOUBLE)))
     _settle(side)
     note("scale_40_to_20", whose, _until(side, lambda: side.scale(COUNT), _count(COUNT)))
 
 
-def _roll(side: Side, act: Callable[[], None], whose: str, note: Callable[[str, str, float], None]) -> None:
+def _roll(side: Side, act: Callable[[], None], whose: str, note: Note) -> None:
     """Note until only new containers run, and until the side says that it is done."""
     began = time.time()
     note("roll_20", whose, _until(side, act, _all_new(side)))

@@ -4,8 +4,12 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +22,7 @@ from tests.e2e.harness import Installation, installation
 from tests.e2e.hosts import EngineHost, lan
 from tests.engine.busybox import import_image
 
-__all__ = ["peers"]
+__all__ = ["compared", "peers"]
 
 _IMAGE: Final = "homeport-bench/busybox:1"
 ROUNDS: Final = 5
@@ -27,7 +31,8 @@ ROUNDS: Final = 5
 def peers(rounds: int = ROUNDS) -> Json:
     """Measure everything. Takes about ten minutes."""
     with _sides() as (bare, homeport, swarm):
-        result: Json = {"engine": bare.host.docker("version", "--format", "{{.Server.Version}}").strip()}
+        engine = bare.host.docker("version", "--format", "{{.Server.Version}}").strip()
+        result: Json = {"versions": {"Docker Engine": engine, **{name: version(name) for name in ("botocore", "moto")}}}
         result["idle"] = _idle(bare, homeport, swarm, rounds)
         result["services"] = _services(bare, homeport, swarm, rounds)
     result["api"] = api_beside_moto(rounds, _tell)
@@ -78,33 +83,41 @@ def _idle(bare: Bare, homeport: Homeport, swarm: Swarm, rounds: int) -> Json:
 
 
 def _services(bare: Bare, homeport: Homeport, swarm: Swarm, rounds: int) -> Json:
-    figures: Figures = {}
-
-    def note(what: str, whose: str, seconds: float) -> None:
-        figures.setdefault(what, {}).setdefault(whose, []).append(seconds)
-        _tell(f"{what:18} {whose:18} {seconds:7.3f} s")
-
+    _tell("the Engine's best concurrency")
     tried = best_concurrency(bare)
+    figures: Figures = {}
     for number in range(rounds):
         _tell(f"services, round {number + 1} of {rounds}")
-        bare_life(bare, note)
-        homeport_life(homeport, note)
-        swarm_life(swarm, note)
+
+        def note(what: str, whose: str, seconds: float, number: int = number) -> None:
+            figures.setdefault(what, {}).setdefault(whose, {})[number] = seconds
+            _tell(f"  {what:18} {whose:18} {seconds:7.3f} s")
+
+        lives = deque(
+            (
+                partial(bare_life, bare, note),
+                partial(homeport_life, homeport, note),
+                partial(swarm_life, swarm, note, slowly=number % 2 == 0),
+            )
+        )
+        lives.rotate(number)  # nobody is always the first, or always comes after the same
+        for live in lives:
+            live()
     return {
         "engine_start_20_s_by_requests_at_once": {str(many): round(took, 3) for many, took in tried.items()},
-        **{what: _compared(sides) for what, sides in figures.items()},
+        **{what: compared(sides) for what, sides in figures.items()},
     }
 
 
-def _compared(sides: dict[str, list[float]]) -> Json:
+def compared(sides: dict[str, dict[int, float]]) -> Json:
     """Return each side's seconds and, round by round, what multiple of the Engine's own they are."""
-    compared: Json = {f"{whose}_s": summary(seconds) for whose, seconds in sides.items()}
-    floor = sides.get("engine", ())
+    compared: Json = {f"{whose}_s": summary(list(seconds.values())) for whose, seconds in sides.items()}
+    floor = sides.get("engine", {})
     for whose, seconds in sides.items():
         if floor and whose != "engine":
-            compared[f"{whose}_to_engine"] = summary([a / b for a, b in zip(seconds, floor, strict=True)])
+            compared[f"{whose}_to_engine"] = summary([took / floor[number] for number, took in seconds.items()])
     return compared
 
 
 def _tell(line: str) -> None:
-    print("  ", line, file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')}   {line}", file=sys.stderr, flush=True)
