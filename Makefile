@@ -80,6 +80,7 @@ format: $(VENV) ## Format the code and mend what can be mended
 bench: $(VENV) engine ## Measure, and write bench/results.json
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench.peers.page
 
 .PHONY: peers
 peers: $(VENV) engine ## Measure beside Docker Swarm and moto, and write docs/peers.md (ten minutes)
