@@ -14,13 +14,13 @@ from controlplane.state.records import Record, TaskRecord
 from homeport.errors import JournalError
 from homeport.story import StoryLine
 
-__all__ = ["decode_record", "decode_story_line", "decode_task", "encode"]
+__all__ = ["decode_record", "decode_story", "decode_task", "encode"]
 
 T = TypeVar("T")
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in RECORD_KINDS.items()}
-_story_decoder: Final = msgspec.json.Decoder(StoryLine)
+_story_decoder: Final = msgspec.json.Decoder(tuple[StoryLine, ...] | StoryLine)
 _task_decoder: Final = msgspec.json.Decoder(TaskRecord)
 
 
@@ -45,9 +45,10 @@ def decode_task(body: bytes) -> TaskRecord:
     return _decoded(_task_decoder, body, "archived task")
 
 
-def decode_story_line(body: bytes) -> StoryLine:
-    """Return one line of a story. Raises JournalError as `decode_record`."""
-    return _decoded(_story_decoder, body, "line of a story")
+def decode_story(body: bytes) -> tuple[StoryLine, ...]:
+    """Return the lines in a row of a story; older stores have one in each. Raises JournalError as `decode_record`."""
+    lines = _decoded(_story_decoder, body, "line of a story")
+    return (lines,) if isinstance(lines, StoryLine) else lines
 
 
 def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes, what: str) -> T:

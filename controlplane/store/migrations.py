@@ -51,8 +51,14 @@ def _add_events(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO meta VALUES ('event', 0)")
 
 
+def _allow_rows_of_many_lines(_: sqlite3.Connection) -> None:
+    """In schema 4 a row of a story holds the lines of a batch, where it held one before. Nothing is rewritten."""
+
+
 #: Schema version -> the step that makes it out of the one before.
-MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType({1: _create, 2: _allow_new_kinds, 3: _add_events})
+MIGRATIONS: Final[Mapping[int, Migration]] = MappingProxyType(
+    {1: _create, 2: _allow_new_kinds, 3: _add_events, 4: _allow_rows_of_many_lines}
+)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = [
     "DEFAULT_RETENTION_S",
-    "KEPT_LINES",
+    "KEPT_ROWS",
     "MAX_EVENTS",
     "PERIOD_S",
     "prune_history",
@@ -22,8 +22,8 @@ __all__ = [
 DEFAULT_RETENTION_S: Final = 30 * 86400.0
 #: How often to prune.
 PERIOD_S: Final = 3600.0
-#: This many lines from the beginning of a live task's story outlive the retention time.
-KEPT_LINES: Final = 100
+#: This many rows from the beginning of a live task's story outlive the retention time; each is a line or some more.
+KEPT_ROWS: Final = 100
 #: So many of the last events are kept. Written one by one they take about 700 bytes each, many at once 100.
 MAX_EVENTS: Final = 500_000
 #: Rows looked at in one step: a few milliseconds of the writer's time, so that commits hardly wait.
@@ -41,7 +41,7 @@ _STORIES: Final = f"""
         AND NOT EXISTS (SELECT 1 FROM history WHERE task_id = line.task_id)
         AND (
             NOT EXISTS (SELECT 1 FROM objects WHERE kind = 'task' AND key = line.task_id)
-            OR n > (SELECT n FROM story WHERE task_id = line.task_id ORDER BY n LIMIT 1 OFFSET {KEPT_LINES - 1})
+            OR n > (SELECT n FROM story WHERE task_id = line.task_id ORDER BY n LIMIT 1 OFFSET {KEPT_ROWS - 1})
         )
     )
 """

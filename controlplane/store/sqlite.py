@@ -29,7 +29,7 @@ from controlplane.events.notes import StoredEvent
 from controlplane.state.records import Record, TaskRecord
 from controlplane.store.api import Commit
 from controlplane.store.batch import Batch
-from controlplane.store.documents import decode_record, decode_story_line, decode_task
+from controlplane.store.documents import decode_record, decode_story, decode_task
 from controlplane.store.eventlog import event_before, prune_events, read_events
 from controlplane.store.lock import FileLock
 from controlplane.store.migrations import migrate
@@ -55,6 +55,8 @@ OnCommit = Callable[[float, int], None]
 
 _log: Final = structlog.get_logger(__name__)
 
+#: Pages of the WAL that make SQLite bring it into the database: by then most pages have changed more than once.
+_CHECKPOINT_PAGES: Final = 4000
 #: The WAL is cut back to this after a checkpoint, so that one large batch doesn't keep the disk for ever.
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
@@ -210,7 +212,7 @@ class SqliteJournal:
         rows = await self._in(
             self._reader, self._query, "SELECT body FROM story WHERE task_id = ? ORDER BY n", (task_id,)
         )
-        return tuple(decode_story_line(body) for (body,) in rows)
+        return tuple(line for (body,) in rows for line in decode_story(body))
 
     async def archived_task(self, task_id: TaskId) -> TaskRecord | None:
         """See Journal."""
@@ -339,6 +341,7 @@ class SqliteJournal:
             self.path.touch(mode=0o600)
             connection = self._write_connection = connect(self.path)
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchone()
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
             migrate(connection, keep=self.path.with_suffix(".before-upgrade.db"))
             (self.durable_revision,) = connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()

@@ -101,7 +101,7 @@ def test_steps_rewrite_documents_in_order_and_keep_a_copy_of_the_old_store(
     old: sqlite3.Connection, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept.db"
-    steps: dict[int, Migration] = {**MIGRATIONS, 2: rename_ids, 3: drop_settings}
+    steps: dict[int, Migration] = {1: MIGRATIONS[1], 2: rename_ids, 3: drop_settings}
     migrate(old, keep=kept, migrations=steps)
     assert schema_version(old) == 3
     assert bodies(old, "objects", "task")[0]["identifier"] == LIVE

@@ -10,7 +10,8 @@ import pytest
 
 from controlplane.state.records import ClusterRecord, TaskRecord
 from controlplane.state.state import State, load_state
-from controlplane.store.retention import KEPT_LINES
+from controlplane.store.batch import LINES_OF_ROW
+from controlplane.store.retention import KEPT_ROWS
 from controlplane.store.sqlite import OnCommit, SqliteJournal
 from homeport.errors import ConfigurationError, JournalError
 from homeport.ids import TaskId
@@ -226,20 +227,21 @@ async def test_retention_forgets_what_is_old_and_keeps_how_a_live_task_began(dat
         late = TaskId("2" * 32)
         with state.transaction() as transaction:
             transaction.put(live)
-            for number in range(KEPT_LINES + 2500):
+            for number in range((KEPT_ROWS + 250) * LINES_OF_ROW):
                 transaction.tell(live.id, line(number))
             transaction.tell(stopped.id, line(1))
             transaction.archive(stopped)
             transaction.tell(late, line(1))
+        await state.durable()
         clock.time = 50.0
         with state.transaction() as transaction:
             transaction.tell(live.id, line(-1))
             transaction.archive(task(id=late))
         await state.durable()
-        assert await journal.prune(before=10.0) == 2500 + 2 + 1  # lines; an archived task and its line; an event
+        assert await journal.prune(before=10.0) == 250 + 2 + 1  # rows of lines; an archived task and its line; an event
         assert await journal.prune(before=10.0) == 0
         kept = await journal.story(live.id)
-        assert [each.message for each in kept] == [*map(str, range(KEPT_LINES)), "-1"]
+        assert [each.message for each in kept] == [*map(str, range(KEPT_ROWS * LINES_OF_ROW)), "-1"]
         assert await journal.story(stopped.id) == ()
         assert await journal.archived_task(stopped.id) is None
         assert await journal.archived_task(late) == task(id=late)  # it left memory later: its whole story stays
