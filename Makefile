@@ -82,6 +82,10 @@ bench: $(VENV) engine ## Measure, and write bench/results.json
 	@$(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python -m bench.peers.page
 
+.PHONY: hotpaths
+hotpaths: $(VENV) ## Count the instructions of the hot paths, and fail if one costs 20 % more than recorded
+	@$(BIN)/python -m bench.hotpaths $(ARGS)
+
 .PHONY: peers
 peers: $(VENV) engine ## Measure beside Docker Swarm and moto, and write docs/peers.md (ten minutes)
 	@$(BIN)/pip install --quiet --editable '.[bench]'
