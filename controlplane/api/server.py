@@ -7,7 +7,6 @@ nothing is answered, success or refusal, before what it was derived from is dura
 foresaw is logged under the request id and answered as ServerException, without internals.
 """
 
-import inspect
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
@@ -74,6 +73,8 @@ class _Call:
         return _UNKNOWN if self.service is None else self.service.name
 
 
+#: What a handler that is a plain function returns.
+_ANSWERS: Final = (dict, EventStream)
 #: For requests that name no service we speak; a query client can read nothing but XML.
 _JSON: Final = JsonCodec()
 _QUERY: Final = QueryCodec("")
@@ -254,7 +255,7 @@ async def carry_out(context: Context, handler: Handler, document: Document) -> A
     """Run the handler of a checked request; give its answer, or raise its ApiError, once what it read is durable."""
     try:
         result = handler(context, document)
-        answer = await result if inspect.isawaitable(result) else result
+        answer = result if isinstance(result, _ANSWERS) else await result
     except ApiError:
         # A refusal too tells of what was read.
         await context.state.durable()

@@ -87,8 +87,9 @@ class Verifier:
         canonical = _canonical_request(request, signed_headers, signer.signed_headers, payload_hash)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
         text = f"{_ALGORITHM}\n{amz_date}\n{signer.scope}\n{digest}"
-        key = _signing_key(secret, signer.date, identity.region, identity.service)
-        expected = hmac.digest(key, text.encode(), "sha256").hex()
+        mac = _signing_mac(secret, signer.date, identity.region, identity.service).copy()
+        mac.update(text.encode())
+        expected = mac.hexdigest()
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape")):
             raise signer.names.error(
                 "bad_signature",
@@ -317,9 +318,12 @@ def _epoch(amz_date: str) -> float:
 
 
 @lru_cache(maxsize=256)
-def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """Derive the key of a day, region and service: four HMACs that need not be done for each request."""
+def _signing_mac(secret: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """Return an HMAC, to be copied, with the key of a day, region and service: four HMACs not done for each request.
+
+    `hmac.digest` would let another thread go first each time.
+    """
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return key
+    return hmac.new(key, digestmod=hashlib.sha256)

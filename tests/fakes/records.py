@@ -95,6 +95,6 @@ def a_definition(*containers: dict[str, Any], family: str = "web", revision: int
 
 def a_spec(definition: TaskDefinitionRecord, overrides: dict[str, Any] | None = None) -> TaskSpec:
     """The spec of task `t` in cluster `c` and group `g`; its containers' ids are id-0, id-1 and so on."""
-    template = spec_template(definition, overrides or {}, cluster="c", group="g")
+    template = spec_template(definition, overrides or {}, cluster="c", group="g").spec
     ids = [f"id-{number}" for number in range(len(template.containers))]
     return spec_of(template, arns=ARNS, task_id=TaskId("t"), container_ids=ids)

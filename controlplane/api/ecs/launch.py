@@ -62,14 +62,13 @@ class Launcher:
         self._context = context
         self._launch = launch
         self._now = context.clock.now()
-        self._template = spec_template(
+        #: `resources`: what each of the tasks asks of its host.
+        self._template, self.resources = spec_template(
             launch.definition, launch.overrides, cluster=launch.cluster, group=launch.group, logs=_log_defaults(context)
         )
         self._accepted = _accepted_line(launch, self._now)
         if launch.at_most_once_after_s is not None:
             self._template = at_most_once(self._template, launch.at_most_once_after_s)
-        #: What each of the tasks asks of its host.
-        self.resources = Resources.of_task(self._template)
 
     def spec(self) -> TaskSpec:
         """Make the spec of one more task, under new ids."""

@@ -7,7 +7,7 @@ container port.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -30,13 +30,14 @@ from homeport.spec import (
     LogShipping,
     Mount,
     PortMapping,
+    Resources,
     RestartPolicy,
     TaskSpec,
     Ulimit,
     Volume,
 )
 
-__all__ = ["check_overrides", "spec_of", "spec_template"]
+__all__ = ["Template", "check_overrides", "spec_of", "spec_template"]
 
 Document = Mapping[str, Any]
 
@@ -47,6 +48,13 @@ _MIN_MEMORY_MIB: Final = 6
 _MEMORY_LIMITS: Final = ("memory", "memoryReservation")
 
 
+class Template(NamedTuple):
+    """What the tasks of an order have in common: a spec that lacks its ARNs, and what each asks of its host."""
+
+    spec: TaskSpec
+    resources: Resources
+
+
 def spec_template(
     definition: TaskDefinitionRecord,
     overrides: Document,
@@ -54,8 +62,8 @@ def spec_template(
     cluster: str,
     group: str,
     logs: LogDefaults = LogDefaults(),  # noqa: B008
-) -> TaskSpec:
-    """Make what the specs of an order's tasks have in common: a spec that lacks its ARNs.
+) -> Template:
+    """Work out what the tasks of an order have in common.
 
     Raises ClientException for what Homeport can't do, InvalidParameterException for overrides that don't fit.
     """
@@ -65,7 +73,7 @@ def spec_template(
 
 
 def spec_of(template: TaskSpec, *, arns: ArnFactory, task_id: TaskId, container_ids: Sequence[str]) -> TaskSpec:
-    """Make the spec of one task. `container_ids`: a new id for each container, in their order."""
+    """Make the spec of one task of a template's. `container_ids`: a new id for each container, in their order."""
     cluster = template.cluster
     return replace(
         template,
@@ -95,14 +103,14 @@ class _Same:
 
 
 @lru_cache(maxsize=256)
-def _plain(same: _Same, cluster: str, group: str, logs: LogDefaults) -> TaskSpec:
+def _plain(same: _Same, cluster: str, group: str, logs: LogDefaults) -> Template:
     """Make the template of tasks without overrides; most requests ask for one that was made before."""
     return _template(same.definition, {}, cluster, group, logs)
 
 
 def _template(
     definition: TaskDefinitionRecord, overrides: Document, cluster: str, group: str, logs: LogDefaults
-) -> TaskSpec:
+) -> Template:
     """See spec_template."""
     document = definition.document
     check_overrides(document, overrides)
@@ -137,7 +145,7 @@ def _template(
         group=group,
     )
     _check_limits(spec)
-    return spec
+    return Template(spec, Resources.of_task(spec))
 
 
 def check_overrides(document: Document, overrides: Document) -> None:
