@@ -16,6 +16,7 @@ import msgspec
 from controlplane.fleet.registration import RegistrationRefused
 from controlplane.state.state import State
 from controlplane.store.api import Commit
+from homeport.errors import JournalError
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import Assignments, Registered, Registration, Reports, ReportsAck, TaskReport
 from tests.simulation.clients import Refused, Unanswered
@@ -131,6 +132,8 @@ class World:
 
     def _unhandled(self, context: dict[str, Any]) -> None:
         error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(_first(error), JournalError):
+            return  # of a session; the journal itself ends the process
         self.say("loop", f"{context['message']}: {error!r}")
         self.fail(error)
 
@@ -334,6 +337,10 @@ class World:
             except (Refused, RegistrationRefused) as error:
                 if not answer.done():
                     answer.set_exception(error)
+            except JournalError as error:
+                # The process is about to end; as far as its client knows, it has.
+                if not answer.done():
+                    answer.set_exception(Unanswered(str(error)))
             except Exception as error:  # noqa: BLE001 - a 500, which must not be
                 self.fail(error)
             else:
@@ -351,6 +358,12 @@ class World:
         elif luck < _LOST + _LATE:
             await asyncio.sleep(self._luck.uniform(0.0, 3 * _PATIENCE_S))
         await self.network.travel(way)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _leaves(error: BaseException | None) -> str:
