@@ -21,7 +21,9 @@ SLEEP = ["sleep", "600"]
 def _docker_events(homeport: Installation, event: str) -> Iterator["subprocess.Popen[str]"]:
     """Listen for one kind of event of this host's containers."""
     label = f"label=homeport.instance={homeport.instance_id()}"
-    command = ["docker", "events", "--filter", label, "--filter", f"event={event}", "--format", "{{.ID}}"]
+    # From now on, since the client may be connected only when all is over.
+    command = ["docker", "events", "--since", str(int(time.time())), "--filter", label, "--filter", f"event={event}"]
+    command += ["--format", "{{.ID}}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
         try:
             yield listener
@@ -36,7 +38,7 @@ def test_the_agent_killed_at_a_step_of_a_tasks_start_carries_on_with_the_same_co
     agent = homeport.daemons[-1]
     definition = homeport.register("killed", {"name": "app", "image": busybox, "command": SLEEP})
     with _docker_events(homeport, event) as events, ThreadPoolExecutor() as pool:
-        # The events client has no "ready" signal of its own: an event of a container made for it says so.
+        # The agent is to be killed at once: an event of a container made for it says that the client is connected.
         assert events.stdout is not None
         probe = homeport.docker(
             "create", "--label", f"homeport.instance={homeport.instance_id()}", busybox, "sleep", "0"
