@@ -26,8 +26,9 @@ __all__ = ["main"]
 @click.option("--hosts", type=click.IntRange(2, 9), default=3, show_default=True)
 @click.option("--pace", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Clients' pauses, times.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON report goes.")
+@click.option("--keep-logs", is_flag=True, help="Keep the daemons' logs even if nothing was lost.")
 @click.option("--plan", "show", is_flag=True, help="Print the faults and end.")
-def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, show: bool) -> None:
+def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, keep_logs: bool, show: bool) -> None:
     """Break a real cluster under load for a while, and account for everything. Needs root and Docker."""
     plan = draw(seed, minutes=minutes, hosts=[f"host-{number}" for number in range(1, hosts + 1)])
     for fault in plan:
@@ -49,12 +50,11 @@ def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, s
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n")
     click.echo(as_markdown(document))
-    if not result.losses:
+    if not result.losses and not keep_logs:
         shutil.rmtree(directory)
-        return
     for loss in result.losses:
         click.echo(f"LOST: {loss}")
-    sys.exit(1)
+    sys.exit(1 if result.losses else 0)
 
 
 def _interrupt(*_: object) -> NoReturn:
