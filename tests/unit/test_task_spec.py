@@ -337,7 +337,7 @@ def test_every_member_of_the_model_is_honoured_refused_or_passed_over() -> None:
         for member, kind in model.shape_for(shape).members.items():
             if member in honoured | {"tags"}:
                 continue
-            sample = SAMPLES.get(member, SAMPLE_OF_TYPE.get(kind.type_name))
+            sample: Any = SAMPLES.get(member, SAMPLE_OF_TYPE.get(kind.type_name))
             try:
                 spec = build_with(member, int(sample) if kind.type_name == "integer" else sample)
             except ApiError:
