@@ -25,12 +25,15 @@ __all__ = ["main"]
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws the faults and what clients do.")
 @click.option("--hosts", type=click.IntRange(2, 9), default=3, show_default=True)
 @click.option("--pace", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Clients' pauses, times.")
+@click.option("--calm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Rests after faults, times.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON report goes.")
 @click.option("--keep-logs", is_flag=True, help="Keep the daemons' logs even if nothing was lost.")
 @click.option("--plan", "show", is_flag=True, help="Print the faults and end.")
-def main(minutes: float, seed: int, hosts: int, pace: float, out: Path | None, keep_logs: bool, show: bool) -> None:
+def main(
+    minutes: float, seed: int, hosts: int, pace: float, calm: float, out: Path | None, keep_logs: bool, show: bool
+) -> None:
     """Break a real cluster under load for a while, and account for everything. Needs root and Docker."""
-    plan = draw(seed, minutes=minutes, hosts=[f"host-{number}" for number in range(1, hosts + 1)])
+    plan = draw(seed, minutes=minutes, hosts=[f"host-{number}" for number in range(1, hosts + 1)], calm=calm)
     for fault in plan:
         click.echo(
             f"{fault.at_s:7.1f} s  {fault.lasts_s:5.1f} s  {fault.name} on {fault.node} {fault.amount:g}", err=True

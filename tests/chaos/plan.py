@@ -88,21 +88,24 @@ _CHOICES: Final = (
     _Choice(Kind.DOUBLE, _NET, (8, 20), (0.1, 0.5)),
 )
 #: How long the cluster has to itself after a fault, so that its recovery can be measured.
-_REST_S: Final = (6.0, 14.0)
+_REST_S: Final = (8.0, 18.0)
 #: The share of faults that come while the one before still lasts.
 _OVERLAPPING: Final = 0.25
 #: Faults are over this long before the run's end.
 _QUIET_END_S: Final = 15.0
 
 
-def draw(seed: int, *, minutes: float, hosts: Sequence[str]) -> tuple[Fault, ...]:
-    """Return the faults of a run: as many of one kind as of another, by turns that the seed shuffles."""
+def draw(seed: int, *, minutes: float, hosts: Sequence[str], calm: float = 1.0) -> tuple[Fault, ...]:
+    """Return the faults of a run: as many of one kind as of another, by turns that the seed shuffles.
+
+    `calm`: how many times as long as usual the rest is between faults.
+    """
     random = Random(seed)
     plan: list[Fault] = []
     for choice, part in _turns(random):
         node = _node(random, part, hosts)
         fault = Fault(
-            at_s=_beginning(random, plan, part, node),
+            at_s=_beginning(random, plan, part, node, calm),
             lasts_s=round(random.uniform(*choice.lasts_s), 2),
             kind=choice.kind,
             part=part,
@@ -115,13 +118,13 @@ def draw(seed: int, *, minutes: float, hosts: Sequence[str]) -> tuple[Fault, ...
     raise AssertionError("turns never end")
 
 
-def _beginning(random: Random, plan: Sequence[Fault], part: Part, node: str) -> float:
+def _beginning(random: Random, plan: Sequence[Fault], part: Part, node: str, calm: float) -> float:
     """When the next fault begins. Nothing suffers two faults at a time."""
     if plan and random.random() < _OVERLAPPING:
         at_s = plan[-1].at_s + random.uniform(0.2, 0.9) * plan[-1].lasts_s
         if not any(each.end_s > at_s and (each.part, each.node) == (part, node) for each in plan):
             return round(at_s, 2)
-    return round(max((each.end_s for each in plan), default=0.0) + random.uniform(*_REST_S), 2)
+    return round(max((each.end_s for each in plan), default=0.0) + calm * random.uniform(*_REST_S), 2)
 
 
 def _turns(random: Random) -> Iterator[tuple[_Choice, Part]]:

@@ -21,6 +21,10 @@ def test_a_seed_is_a_plan() -> None:
     assert draw(1, minutes=20, hosts=HOSTS) != draw(2, minutes=20, hosts=HOSTS)
 
 
+def test_less_calm_means_more_faults() -> None:
+    assert len(draw(1, minutes=20, hosts=HOSTS, calm=0.1)) > 1.5 * len(draw(1, minutes=20, hosts=HOSTS))
+
+
 def test_a_longer_run_begins_as_the_shorter_one_does() -> None:
     short = draw(1, minutes=5, hosts=HOSTS)
     assert draw(1, minutes=20, hosts=HOSTS)[: len(short)] == short
