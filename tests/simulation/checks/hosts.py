@@ -51,7 +51,7 @@ class Hosts:
             if placed or (old is not None and old.resources != new.resources):
                 grown.add(new.instance_id)
             if placed:
-                self._check_open(new)
+                self._check_open(new, waited=old is not None)
         for instance_id in grown:
             self._check_capacity(instance_id)
         self._check_groups(commit)
@@ -70,12 +70,13 @@ class Hosts:
             group = self._groups[task.cluster, task.order.exclusive]
             (group.add if holds and not given_up else group.discard)(task.id)
 
-    def _check_open(self, task: TaskRecord) -> None:
+    def _check_open(self, task: TaskRecord, *, waited: bool) -> None:
         instance = self._history.get(InstanceRecord, task.instance_id)
         if instance is None or instance.status != "ACTIVE":
             status = "gone" if instance is None else instance.status
             raise Violation(PLACED, f"task {task.id} was put on host {task.instance_id}, which is {status}")
-        if task.desired is DesiredStatus.STOPPED:
+        # Of one RunTask of several that replace each other in their group, all but the last are to stop from the first.
+        if waited and task.desired is DesiredStatus.STOPPED:
             raise Violation(PLACED, f"task {task.id} was put on a host though it is to stop")
 
     def _check_capacity(self, instance_id: InstanceId) -> None:

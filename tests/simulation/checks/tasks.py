@@ -72,7 +72,7 @@ class Tasks:
             raise Violation(ADVANCE, f"task {new.id} went from {old.status.name} to {new.status.name}")
         if old.settled and not new.settled:
             raise Violation(ADVANCE, f"the end of task {new.id} is to be counted again")
-        if new.settled and new.status is not TaskStatus.STOPPED:
+        if new.settled and new.status is not TaskStatus.STOPPED and new.lost_at is None:
             raise Violation(ADVANCE, f"the end of task {new.id} is counted, but it is {new.status.name}")
         if new.status is TaskStatus.STOPPED:
             self._check_end(old, new)
