@@ -69,7 +69,7 @@ class ServiceFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFact:
-    """`foreign`: whether the container that isn't ours is what it was, and runs."""
+    """`foreign`: whether what isn't ours is as it was. `used_mib`: what tasks have of its memory, says the API."""
 
     name: str
     instance: str
@@ -78,6 +78,7 @@ class HostFact:
     health: str
     foreign: bool
     live_restore: bool
+    used_mib: int
 
 
 @dataclass(frozen=True, slots=True)

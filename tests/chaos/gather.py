@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, ServiceFact, TaskFact
 from tests.chaos.ledger import Request
-from tests.chaos.site import HostNode, Site
+from tests.chaos.site import FOREIGN, HostNode, Site
 from tests.chaos.workload import JOB
 from tests.e2e.logs import read_all, task_id
 
@@ -91,16 +91,22 @@ def _services(ecs: Any) -> Iterator[ServiceFact]:
 
 
 def _host(host: HostNode, instance: str, shown: dict[str, Any]) -> HostFact:
-    shown_as = host.docker("inspect", "--format", "{{.State.Running}}", host.foreign).strip()
+    runs = host.docker("inspect", "--format", "{{.State.Running}}", host.foreign).strip()
+    kept = [name for kind in ("volume", "network") for name in host.docker(kind, "ls", "--format", "{{.Name}}").split()]
     return HostFact(
         name=host.name,
         instance=instance,
         connected=shown["agentConnected"],
         status=shown["status"],
         health=shown["healthStatus"]["overallStatus"],
-        foreign=shown_as == "true",
+        foreign=runs == "true" and kept.count(FOREIGN) == len(("volume", "network")),
         live_restore=host.live_restore,
+        used_mib=_memory(shown["registeredResources"]) - _memory(shown["remainingResources"]),
     )
+
+
+def _memory(resources: Sequence[dict[str, Any]]) -> int:
+    return next(int(each["integerValue"]) for each in resources if each["name"] == "MEMORY")
 
 
 def kept_lines(site: Site, requests: Sequence[Request]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from tests.chaos.expected import expected_services
 from tests.chaos.facts import ContainerFact, Facts, TaskFact
 from tests.chaos.ledger import Outcome, Request
 from tests.chaos.plan import Kind, Part
+from tests.chaos.workload import MEMORY_MIB
 
 __all__ = ["Verdict", "judge", "judge_lines"]
 
@@ -74,7 +75,7 @@ def judge(requests: Sequence[Request], facts: Facts) -> Verdict:
             for arn in request.made:
                 if arn in facts.tasks:
                     _judge_task(case, request, facts.tasks[arn], verdict)
-    verdict.losses += [*_stops(facts), *_owners(case), *_starts(case), *_services(case), *_hosts(facts)]
+    verdict.losses += [*_stops(facts), *_owners(case), *_starts(case), *_services(case), *_hosts(case)]
     return verdict
 
 
@@ -188,12 +189,15 @@ def _services(case: _Case) -> Iterator[str]:
             yield f"service {name} has unhealthy tasks"
 
 
-def _hosts(facts: Facts) -> Iterator[str]:
-    for host in facts.hosts:
+def _hosts(case: _Case) -> Iterator[str]:
+    live = Counter(task.host for task in case.facts.tasks.values() if task.last != "STOPPED")
+    for host in case.facts.hosts:
         if not host.connected or (host.status, host.health) != ("ACTIVE", "OK"):
             yield f"{host.name} is not well: {host}"
         if not host.foreign:
-            yield f"{host.name}: the container that isn't ours is gone, changed or stopped"
+            yield f"{host.name}: what isn't ours is gone, changed or stopped"
+        if host.used_mib != live[host.instance] * MEMORY_MIB:
+            yield f"{host.name} has {live[host.instance]} tasks, and {host.used_mib} MiB are held for them"
 
 
 def judge_lines(requests: Sequence[Request], facts: Facts) -> Verdict:

@@ -15,7 +15,10 @@ from tests.chaos.wire import WireCable
 from tests.e2e.harness import Daemon, Installation, eventually
 from tests.e2e.hosts import EngineHost, Lan, NetHost, lan, sh
 
-__all__ = ["HostNode", "Node", "Site", "site"]
+__all__ = ["FOREIGN", "HostNode", "Node", "Site", "site"]
+
+#: What isn't ours, on each host: a container, a volume and a network of this name.
+FOREIGN: Final = "foreign"
 
 _PORT: Final = 6180
 _CONTROL_PLANE_MIB: Final = 192
@@ -141,7 +144,9 @@ def _host(
     cable = cables[-1]
     host.start_engine(live_restore=live_restore)
     host.load(image)
-    foreign = host.docker("run", "--detach", "--restart", "always", "--name", "foreign", image, "sleep", "1000000")
+    foreign = host.docker("run", "--detach", "--restart", "always", "--name", FOREIGN, image, "sleep", "1000000")
+    for kind in ("volume", "network"):
+        host.docker(kind, "create", FOREIGN)
     disk = SmallDisk(fleet.directory / name, mib=_AGENT_MIB)
     stack.callback(disk.close)
     stack.callback(fleet.stop_all)

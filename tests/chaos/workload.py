@@ -5,13 +5,15 @@ from typing import Any, Final
 
 from tests.e2e.harness import Installation
 
-__all__ = ["ANCHOR", "JOB", "SERVICE_REVISIONS", "job_command", "register_all", "sleeper_command"]
+__all__ = ["ANCHOR", "JOB", "MEMORY_MIB", "SERVICE_REVISIONS", "job_command", "register_all", "sleeper_command"]
 
 #: The family of tasks that are run by themselves.
 JOB: Final = "job"
 #: The service that no client touches: whether it has its tasks tells whether the cluster is well.
 ANCHOR: Final = "anchor"
 _SERVICE: Final = "worker"
+#: What each task has.
+MEMORY_MIB: Final = 16
 #: Of the services' family; what they run is the same, save that the last has a health check.
 SERVICE_REVISIONS: Final = 3
 
@@ -36,7 +38,7 @@ def register_all(fleet: Installation, image: str, ground: Path) -> list[str]:
     """Register what clients run; return the services' revisions."""
     volumes = [{"name": "ground", "host": {"sourcePath": str(ground)}}]
     mounts = [{"sourceVolume": "ground", "containerPath": "/ground"}]
-    job = {"name": "app", "image": image, "command": ["true"], "memory": 16, "mountPoints": mounts}
+    job = {"name": "app", "image": image, "command": ["true"], "memory": MEMORY_MIB, "mountPoints": mounts}
     fleet.register(JOB, job, volumes=volumes)
     script = f"{_MARK.format(word='start', about='service')}; {_SERVE}"
     service: dict[str, Any] = {**job, "command": ["sh", "-c", script]}

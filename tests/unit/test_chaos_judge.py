@@ -15,7 +15,14 @@ ARN = "arn:aws:ecs:us-east-1:1:task/default/t1"
 CONTAINER = "c0ffee000000" + "0" * 52
 SHORT = CONTAINER[:12]
 HOST = HostFact(
-    name="host-1", instance="i1", connected=True, status="ACTIVE", health="OK", foreign=True, live_restore=True
+    name="host-1",
+    instance="i1",
+    connected=True,
+    status="ACTIVE",
+    health="OK",
+    foreign=True,
+    live_restore=True,
+    used_mib=0,
 )
 DEFINITION = "arn:aws:ecs:us-east-1:1:task-definition/worker:1"
 SERVICE = ServiceFact(
@@ -63,7 +70,7 @@ def _facts(task: TaskFact | None = ENDED, **members: Any) -> Facts:
         "tasks": {} if task is None else {task.arn: task},
         "containers": [] if task is None else [_container(running=task.last == "RUNNING")],
         "services": {},
-        "hosts": [HOST],
+        "hosts": [HOST if task is None or task.last == "STOPPED" else replace(HOST, used_mib=16)],
         "marks": Marks({SHORT: ["job"]}, {SHORT: [3]}),
         **members,
     }
@@ -101,7 +108,8 @@ def test_a_job_that_ended_as_it_should_is_no_loss() -> None:
         (_run(), _facts(containers=[_container(host="i2")]), "on another host than its task"),
         (_run(None), _facts(RUNS, containers=[]), "is RUNNING without a container"),
         (_run(), _facts(hosts=[replace(HOST, connected=False)]), "host-1 is not well"),
-        (_run(), _facts(hosts=[replace(HOST, foreign=False)]), "the container that isn't ours"),
+        (_run(), _facts(hosts=[replace(HOST, foreign=False)]), "what isn't ours"),
+        (_run(), _facts(hosts=[replace(HOST, used_mib=16)]), "has 0 tasks, and 16 MiB are held for them"),
     ],
 )
 def test_what_is_lost(request_: Request, facts: Facts, loss: str) -> None:
