@@ -45,11 +45,14 @@ class Sharing:
         return replace(task, spec=spec, containers=self._reports(task), overrides=task.overrides or _NONE, **shared)
 
     def _spec(self, spec: TaskSpec) -> TaskSpec:
+        key = (TaskSpec, spec.cluster, spec.family, spec.revision)
+        example = self._examples.get(key)
+        if isinstance(example, TaskSpec) and _of_one_template(spec, example):
+            return spec
         containers = tuple(
             self._like((spec.family, spec.revision, container.name), container, container_arn=container.container_arn)
             for container in spec.containers
         )
-        key = (TaskSpec, spec.cluster, spec.family, spec.revision)
         return self._like(key, replace(spec, containers=containers), task_arn=spec.task_arn, containers=containers)
 
     def _reports(self, task: TaskRecord) -> tuple[ContainerReport, ...]:
@@ -68,3 +71,16 @@ class Sharing:
         if len(self._examples) >= _MAX_EXAMPLES:
             self._examples.clear()
         return self._examples.setdefault(key, struct)  # type: ignore[return-value]
+
+
+def _of_one_template(spec: TaskSpec, example: TaskSpec) -> bool:
+    """Tell whether two specs were copied from the same one, as those of tasks that are launched are: they share then.
+
+    Each template has environments of its own, also where they are empty.
+    """
+    if len(spec.containers) != len(example.containers):
+        return False
+    return all(
+        container.environment is its.environment
+        for container, its in zip(spec.containers, example.containers, strict=True)
+    )

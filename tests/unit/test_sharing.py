@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import msgspec
 import msgspec.inspect
 from hypothesis import HealthCheck, given, settings
+from msgspec.structs import replace
 
 from controlplane.state.records import TaskRecord
 from controlplane.state.sharing import Sharing
@@ -60,6 +61,20 @@ def test_tasks_of_a_definition_share_what_is_equal() -> None:
     assert third.spec.containers[0].environment == {"a": "another"}
 
 
+def test_a_task_launched_from_the_template_of_another_is_kept_as_it_is() -> None:
+    state = State(MemoryJournal())
+    with state.transaction() as transaction:
+        transaction.put(task(1, a="1"))
+    (first,) = state.tasks
+    (container,) = first.spec.containers
+    spec = replace(first.spec, task_arn="t2", containers=(replace(container, container_arn="c2"),))
+    with state.transaction() as transaction:
+        transaction.put(replace(task(2), spec=spec))
+    (_, second) = state.tasks
+    assert second.spec is spec
+    assert_shared(first, second)
+
+
 async def test_tasks_that_are_loaded_share_too() -> None:
     state = await load_state(MemoryJournal([task(1, a="1"), task(2, a="1")]))
     assert list(state.tasks) == [task(1, a="1"), task(2, a="1")]
@@ -72,7 +87,7 @@ def test_a_report_keeps_the_spec_and_shares_its_digest() -> None:
         transaction.put(task(1))
         transaction.put(task(2))
     (first, before) = state.tasks
-    reported = msgspec.structs.replace(before, containers=task(2).containers, reported_seq=1)
+    reported = replace(before, containers=task(2).containers, reported_seq=1)
     with state.transaction() as transaction:
         transaction.put(reported)
     (_, after) = state.tasks
@@ -92,7 +107,7 @@ def test_what_is_shared_is_equal_to_what_came(data: st.DataObject) -> None:
     first = data.draw(of(TaskRecord))
     fields = {field.name: field.type for field in type_info_of(TaskRecord)}
     name = data.draw(st.sampled_from(sorted(fields)))
-    second = msgspec.structs.replace(first, **{name: data.draw(values(fields[name]))})
+    second = replace(first, **{name: data.draw(values(fields[name]))})
     for record in (first, second):
         for found in (sharing.task(record, None), sharing.task(record, first)):
             assert found == record
