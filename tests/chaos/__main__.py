@@ -8,16 +8,18 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from tests.chaos.plan import draw
-from tests.chaos.report import as_document, as_markdown
+from tests.chaos.report import as_document, as_markdown, rewritten
 from tests.chaos.run import run
 from tests.engine.busybox import BUSYBOX_REPOSITORY, import_image, remove_image
 
 __all__ = ["main"]
+
+_PAGE: Final = Path(__file__).parents[2] / "docs/reliability.md"
 
 
 @click.command()
@@ -27,10 +29,19 @@ __all__ = ["main"]
 @click.option("--pace", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Clients' pauses, times.")
 @click.option("--calm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Rests after faults, times.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON report goes.")
+@click.option("--page", is_flag=True, help="Write the tables into docs/reliability.md.")
 @click.option("--keep-logs", is_flag=True, help="Keep the daemons' logs even if nothing was lost.")
 @click.option("--plan", "show", is_flag=True, help="Print the faults and end.")
 def main(
-    minutes: float, seed: int, hosts: int, pace: float, calm: float, out: Path | None, keep_logs: bool, show: bool
+    minutes: float,
+    seed: int,
+    hosts: int,
+    pace: float,
+    calm: float,
+    out: Path | None,
+    page: bool,
+    keep_logs: bool,
+    show: bool,
 ) -> None:
     """Break a real cluster under load for a while, and account for everything. Needs root and Docker."""
     plan = draw(seed, minutes=minutes, hosts=[f"host-{number}" for number in range(1, hosts + 1)], calm=calm)
@@ -49,10 +60,13 @@ def main(
         result = run(directory, plan, minutes=minutes, hosts=hosts, image=image, seed=seed, pace=pace)
     finally:
         asyncio.run(remove_image(image))
-    document = as_document(result, seed=seed, minutes=minutes, hosts=hosts)
+    machine = {"cores": os.cpu_count(), "kernel": os.uname().release, "load_average": round(os.getloadavg()[0], 2)}
+    document = as_document(result, seed=seed, minutes=minutes, hosts=hosts, machine=machine)
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n")
     click.echo(as_markdown(document))
+    if page:
+        _PAGE.write_text(rewritten(_PAGE.read_text(), as_markdown(document)))
     if not result.losses and not keep_logs:
         shutil.rmtree(directory)
     for loss in result.losses:

@@ -5,12 +5,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.recovery import Recovery
 from tests.chaos.run import Result
 
-__all__ = ["as_document", "as_markdown", "percentile"]
+__all__ = ["as_document", "as_markdown", "percentile", "rewritten"]
+
+#: Where the tables of a run stand in docs/reliability.md.
+_BEGIN: Final = "<!-- chaos: written by make chaos ARGS=--page -->"
+_END: Final = "<!-- end of chaos -->"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -18,12 +22,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def as_document(result: Result, *, seed: int, minutes: float, hosts: int) -> dict[str, Any]:
-    """Return the report as a JSON document. Times are in seconds, since the begin of the run."""
+def as_document(result: Result, *, seed: int, minutes: float, hosts: int, machine: dict[str, Any]) -> dict[str, Any]:
+    """Return the report as a JSON document. Times are in seconds, since the begin of the run.
+
+    `machine`: its `cores`, its `kernel`, and its `load_average` at the end, which the run's own load is part of.
+    """
     return {
         "seed": seed,
         "minutes": minutes,
         "hosts": hosts,
+        "machine": machine,
         "losses": result.losses,
         "load_s": round(result.load_s, 1),
         "rest_s": round(result.rest_s, 1),
@@ -96,6 +104,15 @@ def _alone(recovery: Recovery, result: Result) -> bool:
     )
 
 
+def rewritten(page: str, figures: str) -> str:
+    """Return the page with these figures in place of those it has."""
+    head, begin, rest = page.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    assert begin, f"the page has no place for figures: {_BEGIN}"
+    assert end, f"the page's figures have no end: {_END}"
+    return f"{head}{_BEGIN}\n\n{figures}\n{_END}{tail}"
+
+
 def as_markdown(document: dict[str, Any]) -> str:
     """Return the report's tables."""
     return "\n".join([*_summary(document), "", *_requests(document), "", *_faults(document)]) + "\n"
@@ -109,6 +126,14 @@ def _summary(document: dict[str, Any]) -> Iterator[str]:
         f" ({document['attempts']:,} attempts), {document['tasks']:,} tasks, {faults} faults."
         f" At rest {document['rest_s']:g} s after the load. **Losses: {len(document['losses'])}.**"
     )
+    machine = document["machine"]
+    yield (
+        f"On {machine['cores']} cores, Linux {machine['kernel']};"
+        f" load average at the end, this run's own included: {machine['load_average']:g}."
+    )
+    if excused := sum(document["excused"].values()):
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in document["excused"].items())
+        yield f"Excused: {excused} ({reasons})."
 
 
 def _requests(document: dict[str, Any]) -> Iterator[str]:

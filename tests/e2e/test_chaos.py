@@ -25,6 +25,6 @@ def test_a_minute_of_faults_loses_nothing(tmp_path: Path, busybox: str) -> None:
     assert result.losses == []
     assert len(result.happened) == len(PLAN)
     assert all(recovery.well_at is not None for recovery in result.recoveries)
-    document = as_document(result, seed=1, minutes=1, hosts=2)
+    document = as_document(result, seed=1, minutes=1, hosts=2, machine={"cores": 2, "kernel": "6", "load_average": 1.0})
     assert document["requests"]["run_task"]["accepted"] > len(PLAN)
     assert "**Losses: 0.**" in as_markdown(document)
