@@ -262,10 +262,11 @@ class ControlPlaneMetrics:
         """Count the changes of one commit. `now`: epoch seconds."""
         for change in commit.changes:
             self.services.observe_change(change)
-            self._schedules.observe_change(change)
-            self._deliveries.observe_change(change)
-            if isinstance(change.new, TaskRecord):
+            if isinstance(change.new, TaskRecord):  # most changes are
                 self._observe_task(change.old if isinstance(change.old, TaskRecord) else None, change.new, now)
+            else:
+                self._schedules.observe_change(change)
+                self._deliveries.observe_change(change)
 
     def _observe_task(self, old: TaskRecord | None, new: TaskRecord, now: float) -> None:
         if old is not None and new.reported_seq > old.reported_seq:

@@ -10,7 +10,7 @@ __all__ = ["StoryLine", "Timestamp"]
 Timestamp = Annotated[float, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
 
 
-class StoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing that happened to a task.
 
     `event` is a short stable word for machines (`placed`, `pulling`, `started`, `exited`, `stopped`, ...); `message` is

@@ -25,6 +25,7 @@ ARCHITECTURE: Final = "ecs.cpu-architecture"
 ZONE: Final = "ecs.availability-zone"
 
 _Noter = Callable[["State", Record | None, Record, int], Iterable[Note]]
+_NO_HOST: Final = TaskFacts()
 _ROLLOUTS: Final = {
     RolloutState.IN_PROGRESS: ServiceEvent.DEPLOYMENT_IN_PROGRESS,
     RolloutState.COMPLETED: ServiceEvent.DEPLOYMENT_COMPLETED,
@@ -81,7 +82,7 @@ def _container_seen(report: ContainerReport) -> tuple[object, ...]:
 def _host_of(state: "State", task: TaskRecord) -> TaskFacts:
     instance = None if task.instance_id is None else state.instances.get(task.instance_id)
     if instance is None:
-        return TaskFacts()
+        return _NO_HOST
     own, agents = instance.attributes, instance.facts.attributes
     presence = state.presence.of(instance.id)
     return TaskFacts(

@@ -64,15 +64,17 @@ def _tell(transaction: Transaction, task: TaskRecord, report: TaskReport, instan
 
 def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
     """Return the record with the report in it; its version is raised if anything can be seen to have changed."""
-    seen = replace(task, reported_seq=report.seq)
     if task.status is TaskStatus.STOPPED and report.status is not TaskStatus.STOPPED:
         # Given up earlier. Nothing follows STOPPED, but the true end, should it come, is filled in below.
-        return seen
+        return replace(task, reported_seq=report.seq)
     status = max(task.status, report.status)
     if status is not task.status:
         check_edge(task.status, status, Actor.AGENT)
-    changed = replace(
-        seen,
+    reason, code = task.stopped_reason, task.stop_code
+    if reason is None and code is None:
+        reason, code = report.stopped_reason and trim(report.stopped_reason), report.stop_code
+    reported = replace(
+        task,
         status=status,
         # A task on its way down never comes up again, whoever began it; ECS shows it as desired STOPPED.
         desired=DesiredStatus.STOPPED if status > TaskStatus.RUNNING else task.desired,
@@ -84,11 +86,11 @@ def _reported(task: TaskRecord, report: TaskReport, now: float) -> TaskRecord:
         execution_stopped_at=_first_given(task.execution_stopped_at, report.execution_stopped_at),
         stopped_at=_first_given(task.stopped_at, report.stopped_at, now if status is TaskStatus.STOPPED else None),
         running_at=_running_at(task, status, now),
+        stop_code=code,
+        stopped_reason=reason,
     )
-    if task.stop_code is None and task.stopped_reason is None:
-        reason = None if report.stopped_reason is None else trim(report.stopped_reason)
-        changed = replace(changed, stop_code=report.stop_code, stopped_reason=reason)
-    return changed if changed == seen else replace(changed, version=task.version + 1)
+    version = task.version if reported == task else task.version + 1
+    return replace(reported, reported_seq=report.seq, version=version)
 
 
 def _running_at(task: TaskRecord, status: TaskStatus, now: float) -> float | None:

@@ -339,12 +339,15 @@ class Transaction:
 
     def _close(self, revision: int) -> Commit | None:
         before: dict[tuple[str, str], Record | None] = {}
+        again = set()
         for kind, key, old in self._log:
-            before.setdefault((kind, key), old)
+            if before.setdefault((kind, key), old) is not old:
+                again.add((kind, key))
         changes = tuple(
             Change(kind, key, old, new)
             for (kind, key), old in before.items()
-            if (new := self._state._read(kind, key)) != old
+            # What was written once differs: `put` has seen to that.
+            if (new := self._state._read(kind, key)) is not old and ((kind, key) not in again or new != old)
         )
         if not (changes or self._stories or self._archive or self._emitted):
             return None

@@ -13,7 +13,7 @@ from homeport.story import StoryLine
 __all__ = ["Change", "Commit", "Journal"]
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One record put (`new` set) or deleted (`new` None)."""
 
     kind: str
@@ -22,7 +22,7 @@ class Change(msgspec.Struct, frozen=True):
     new: Record | None
 
 
-class Commit(msgspec.Struct, frozen=True):
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """What one transaction changed, and the revision it made."""
 
     revision: int
