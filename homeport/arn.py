@@ -57,25 +57,27 @@ class ArnFactory(NamedTuple):
     def _ecs(self, path: str) -> str:
         return f"arn:aws:ecs:{self.region}:{self.account}:{path}"
 
+    # The first five without `_ecs`: each task's answer has them all.
+
     def cluster(self, name: str) -> str:
         """`cluster/NAME`."""
-        return self._ecs(f"cluster/{name}")
+        return f"arn:aws:ecs:{self.region}:{self.account}:cluster/{name}"
 
     def task_definition(self, family: str, revision: int) -> str:
         """`task-definition/FAMILY:REVISION`."""
-        return self._ecs(f"task-definition/{family}:{revision}")
+        return f"arn:aws:ecs:{self.region}:{self.account}:task-definition/{family}:{revision}"
 
     def task(self, cluster: str, task_id: str) -> str:
         """`task/CLUSTER/ID`."""
-        return self._ecs(f"task/{cluster}/{task_id}")
+        return f"arn:aws:ecs:{self.region}:{self.account}:task/{cluster}/{task_id}"
 
     def container(self, cluster: str, task_id: str, container_id: str) -> str:
         """`container/CLUSTER/TASK-ID/UUID`."""
-        return self._ecs(f"container/{cluster}/{task_id}/{container_id}")
+        return f"arn:aws:ecs:{self.region}:{self.account}:container/{cluster}/{task_id}/{container_id}"
 
     def container_instance(self, cluster: str, instance_id: str) -> str:
         """`container-instance/CLUSTER/ID`."""
-        return self._ecs(f"container-instance/{cluster}/{instance_id}")
+        return f"arn:aws:ecs:{self.region}:{self.account}:container-instance/{cluster}/{instance_id}"
 
     def capacity_provider(self, name: str) -> str:
         """`capacity-provider/NAME`."""

@@ -86,11 +86,7 @@ def render_task(arns: ArnFactory, task: TaskRecord, host: TaskHost, *, tags: boo
     }
     if task.instance_id is not None:
         _add_host(view, arns.container_instance(task.cluster, task.instance_id), host)
-    if task.started_by:
-        view["startedBy"] = task.started_by
-    if task.capacity_provider:
-        view["capacityProviderName"] = task.capacity_provider
-    _add_course(view, task)
+    _add_told(view, task)
     return view
 
 
@@ -104,8 +100,8 @@ def _add_host(view: Document, instance_arn: str, host: TaskHost) -> None:
         view["connectivityAt"] = host.since
 
 
-def _add_course(view: Document, task: TaskRecord) -> None:
-    """Add what has happened to a task, as far as it has.
+def _add_told(view: Document, task: TaskRecord) -> None:
+    """Add the members that are left out while they have no value.
 
     Hosts' clocks differ from ours: nothing is shown before what it must have followed.
     """
@@ -120,6 +116,8 @@ def _add_course(view: Document, task: TaskRecord) -> None:
         ("stoppingAt", task.stopping_at),
         ("executionStoppedAt", execution_stopped),
         ("stoppedAt", _not_before(task.stopped_at, created, started, task.stopping_at, execution_stopped)),
+        ("startedBy", task.started_by or None),
+        ("capacityProviderName", task.capacity_provider or None),
         ("stopCode", task.stop_code),
         ("stoppedReason", task.stopped_reason),
     ):
@@ -146,6 +144,9 @@ def _task_memory(task: TaskRecord) -> int:
 
 def _overrides(task: TaskRecord) -> Document:
     """The overrides as given, with an entry for every container, as ECS shows them."""
+    if not task.overrides:
+        names = [{"name": container.name} for container in task.spec.containers]
+        return {"containerOverrides": names, "inferenceAcceleratorOverrides": []}
     given = {override["name"]: override for override in task.overrides.get("containerOverrides", ())}
     return {
         **task.overrides,
@@ -158,21 +159,20 @@ def _overrides(task: TaskRecord) -> Document:
 
 def _containers(task: TaskRecord) -> list[Document]:
     """All containers of the spec, whether or not the agent has begun with them."""
-    reports = {report.name: report for report in task.containers}
+    reports = {report.name: report for report in task.containers} if task.containers else {}
     return [_container(task, container, reports.get(container.name)) for container in task.spec.containers]
 
 
 def _container(task: TaskRecord, spec: ContainerSpec, report: ContainerReport | None) -> Document:
     # Of a task that was given up before its host said anything, no container runs any more.
-    unheard = ContainerStatus.STOPPED if task.status is TaskStatus.STOPPED else ContainerStatus.PENDING
-    status = unheard if report is None else report.status
+    unheard = "STOPPED" if task.status is TaskStatus.STOPPED else "PENDING"
     health = HealthStatus.UNKNOWN if report is None else report.health or HealthStatus.UNKNOWN
     view: Document = {
         "containerArn": spec.container_arn,
         "cpu": str(spec.cpu_units),
         "healthStatus": health,
         "image": spec.image,
-        "lastStatus": _CONTAINER_STATUS[status],
+        "lastStatus": unheard if report is None else _CONTAINER_STATUS[report.status],
         "managedAgents": [],
         "name": spec.name,
         "networkBindings": [] if report is None else [_binding(binding) for binding in report.bindings],
