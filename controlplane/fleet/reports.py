@@ -114,4 +114,7 @@ def _trimmed(container: ContainerReport) -> ContainerReport:
 
 
 def _first_given(*times: float | None) -> float | None:
-    return next((time for time in times if time is not None), None)
+    for time in times:
+        if time is not None:
+            return time
+    return None

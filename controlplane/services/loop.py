@@ -68,6 +68,8 @@ class ServiceLoop:
         self._looks_since = 0.0
         self._blocked: dict[str, Blocked] = {}
         self._hosts: dict[InstanceId, _Signature] = {}
+        #: What these were made of.
+        self._seen: dict[InstanceId, tuple[object, ...]] = {}
         self._hosts_seen = 0
         self._rebalancer = Rebalancer(context)
 
@@ -130,11 +132,17 @@ class ServiceLoop:
 
     def _is_news(self, instance_id: InstanceId, instance: InstanceRecord | None) -> bool:
         """Tell whether more than the room on a host has changed, and remember it as it is."""
+        presence = self._context.state.presence.of(instance_id)
+        seen = (instance, presence and (presence.connected, presence.heard_out, presence.conditions))
+        if self._seen.get(instance_id) == seen:
+            return False  # most often it is only its tasks
+        self._seen[instance_id] = seen
         signature = self._signature(instance_id, instance)
         if self._hosts.get(instance_id) == signature:
             return False
         if instance is None:
             self._hosts.pop(instance_id, None)
+            self._seen.pop(instance_id, None)
         else:
             self._hosts[instance_id] = signature
         return True
