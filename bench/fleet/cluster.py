@@ -150,7 +150,7 @@ class Cluster:
         return sum(each.tally().get(member, 0) for each in self.groups)
 
     def tasks(self, name: str) -> int:
-        """Return how many reports of a kind are durable, e.g. "app RUNNING"."""
+        """Return how many reports of a kind the hosts have made, e.g. "app RUNNING"."""
         return sum(each.tally()["tasks"].get(name, 0) for each in self.groups)
 
     def span(self) -> float:
@@ -168,8 +168,19 @@ class Cluster:
 
     def sessions(self) -> int:
         """Return how many hosts the control plane holds for connected."""
-        found = re.search(r"^homeport_agent_sessions (\S+)", self.homeport.get("/metrics"), re.M)
-        assert found, "the metric is gone"
+        return self._metric("homeport_agent_sessions")
+
+    def reached_running(self) -> int:
+        """Return how many tasks have become RUNNING since the control plane was started, by what it holds in memory."""
+        return self._metric('homeport_task_transitions_total{status="RUNNING"}')
+
+    def make_durable(self) -> None:
+        """Return once what the control plane holds in memory now is durable, which is what its readiness means."""
+        self.homeport.get("/readyz")
+
+    def _metric(self, series: str) -> int:
+        found = re.search(rf"^{re.escape(series)} (\S+)", self.homeport.get("/metrics"), re.M)
+        assert found, f"no metric {series}"
         return int(float(found[1]))
 
 

@@ -45,6 +45,14 @@ class Scale(NamedTuple):
         return min(self.hosts, 5000)
 
 
+class _Count(NamedTuple):
+    """How many tasks were RUNNING: `reported` by the hosts in reports of this name, `reached` by the control plane."""
+
+    report: str
+    reported: int
+    reached: int
+
+
 class Trial:
     """One fleet on its way through the phases."""
 
@@ -93,11 +101,11 @@ class Trial:
         """One service with a task for each host: until all run, and until its deployment is COMPLETED."""
         tasks = self.scale.service_tasks
         figures: Json = {"tasks": tasks}
-        before = self.cluster.tasks("served RUNNING")
+        before = await self._count("served")
         async with self._measured(figures, "task", tasks):
             began = time.monotonic()
             await self._create_service(0, await self._define("served"))
-            await self._until_tasks("served RUNNING", before + tasks)
+            await self._until_running(before, tasks)
             figures["until_running_s"] = round(time.monotonic() - began, 2)
             figures["seconds"] = round(await self._until_completed(began), 2)
         return figures
@@ -107,12 +115,12 @@ class Trial:
         definition = await self._define("served")
         tasks = (self.scale.services - 1) * self.scale.service_tasks
         figures: Json = {"tasks": tasks}
-        before = self.cluster.tasks("served RUNNING")
+        before = await self._count("served")
         async with self._measured(figures, "task", tasks):
             began = time.monotonic()
             for number in range(1, self.scale.services):
                 await self._create_service(number, definition)
-            await self._until_tasks("served RUNNING", before + tasks)
+            await self._until_running(before, tasks)
             figures |= _rate(tasks, time.monotonic() - began)
         return figures
 
@@ -169,14 +177,16 @@ class Trial:
         left = self.scale.hosts - cluster.doomed.count
         async with self._measured(figures, "task", lost):
             running = cluster.staying.tally()["tasks"]["served RUNNING"]
+            reached = await asyncio.to_thread(cluster.reached_running)
             began = time.monotonic()
             cluster.doomed.kill()
             while await asyncio.to_thread(cluster.sessions) > left:  # noqa: ASYNC110 - only asking tells
                 await asyncio.sleep(_LOOK_EVERY_S)
             figures["until_noticed_s"] = round(time.monotonic() - began, 2)
-            await self._until_tasks("served RUNNING", running + 1)
+            before = _Count("served RUNNING", running, reached)
+            await self._until_reported(before, 1)
             first = time.monotonic()
-            await self._until_tasks("served RUNNING", running + lost)
+            await self._until_running(before, lost)
             figures["replacing_s"] = round(time.monotonic() - first, 2)
             figures["seconds"] = round(time.monotonic() - began, 2)
         return figures
@@ -235,16 +245,18 @@ class Trial:
     async def _prepare_probes(self) -> None:
         await self._define(EPHEMERAL)
         definition = await self._define(_PROBED)
+        before = await self._count(_PROBED)
         answer = await self.client.call("RunTask", taskDefinition=definition)
         self._probed_task = answer["tasks"][0]["taskArn"]
         await self.client.call("CreateService", serviceName=_PROBED, taskDefinition=definition, desiredCount=1)
+        await self._until_running(before, 2)
 
     async def _run(self, definition: str, tasks: int) -> Json:
-        before = self.cluster.tasks("app RUNNING")
+        before = await self._count("app")
         request = self.client.request("RunTask", taskDefinition=definition, count=_AT_A_TIME)
         began = time.monotonic()
         await self.client.send_many(request, tasks // _AT_A_TIME)
-        await self._until_tasks("app RUNNING", before + tasks)
+        await self._until_running(before, tasks)
         return _rate(tasks, time.monotonic() - began)
 
     async def _create_service(self, number: int, definition: str) -> None:
@@ -257,9 +269,28 @@ class Trial:
             tags=tags,
         )
 
-    async def _until_tasks(self, name: str, count: int) -> None:
-        what = f"{count} reports: {name}"
-        await until(lambda: self.cluster.tasks(name) >= count, within_s=_PATIENCE_S, what=what)
+    async def _count(self, name: str) -> _Count:
+        report = f"{name} RUNNING"
+        return _Count(report, self.cluster.tasks(report), await asyncio.to_thread(self.cluster.reached_running))
+
+    async def _until_reported(self, before: _Count, tasks: int) -> None:
+        """Wait until the hosts have reported so many tasks RUNNING since."""
+        enough = before.reported + tasks
+        await until(
+            lambda: self.cluster.tasks(before.report) >= enough, within_s=_PATIENCE_S, what=f"{tasks} x {before.report}"
+        )
+
+    async def _until_running(self, before: _Count, tasks: int) -> None:
+        """Wait until so many tasks have become RUNNING since, and that is durable.
+
+        The control plane, for which being asked is work, is asked at the end only.
+        """
+        await self._until_reported(before, tasks)
+        async with asyncio.timeout(_PATIENCE_S):
+            enough = before.reached + tasks
+            while await asyncio.to_thread(self.cluster.reached_running) < enough:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(_LOOK_EVERY_S / 5)
+            await asyncio.to_thread(self.cluster.make_durable)
 
     async def _until_completed(self, began: float) -> float:
         """Wait until the first service has one deployment, which is COMPLETED; return the seconds since `began`."""

@@ -23,7 +23,7 @@ EPHEMERAL = "ephemeral"
 
 
 class Tally:
-    """What has become of many hosts and their tasks. `tasks`: "CONTAINER STATUS" -> reports of it that are durable."""
+    """What has become of many hosts and their tasks. `tasks`: "CONTAINER STATUS" -> reports made of that."""
 
     def __init__(self) -> None:
         self.joined = 0
@@ -90,6 +90,7 @@ class SimulatedWorkload:
         if report is None:
             return
         report = replace(report, seq=1 if before is None else before.seq + 1)
+        self._tally.tasks[f"{report.containers[0].name} {report.status.name}"] += 1
         self._held[report.task_id] = self._unacknowledged[report.task_id] = self._due[report.task_id] = report
 
     async def next_reports(self) -> tuple[TaskReport, ...]:
@@ -107,7 +108,6 @@ class SimulatedWorkload:
             report = self._unacknowledged.get(task_id)
             if report is not None and report.seq <= seq:
                 del self._unacknowledged[task_id]
-                self._tally.tasks[f"{report.containers[0].name} {report.status.name}"] += 1
 
     # ------------------------------------------------------------ heartbeats
 
