@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from controlplane.services.deciding import failures
 from controlplane.services.deciding.backoff import delay_s
+from controlplane.services.model import Timing
 from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.protocol import ContainerReport
@@ -132,3 +133,30 @@ def test_it_says_why_a_task_failed(reports: tuple[ContainerReport, ...], text: s
 )
 def test_delays_grow_after_three_rounds(failed: int, desired: int, delay: float) -> None:
     assert delay_s(failed, desired, 900.0) == delay
+
+
+def crashing_world(timing: Timing) -> tuple[World, int]:
+    """Let a service of two run for two minutes whose tasks exit at once; return it, and how many tasks that took."""
+    world = World(desired=2, behaviour=Behaviour(kind="crashes"), timing=timing)
+    until = world.now + 120.0
+    while world.now < until:
+        world.reconcile()
+        world.agents()
+        world.now += 0.1
+    return world, len(world.tasks)
+
+
+def test_tasks_that_are_healthy_at_once_and_exit_at_once_are_delayed_too() -> None:
+    """Found by the simulator: they counted as healthy, so that a host started several a second for ever."""
+    plain = crashing_world(Timing())[1]
+    at_once = crashing_world(Timing(min_healthy_s=0.0))[1]
+    assert at_once <= plain + 2
+
+
+def test_a_task_that_lasts_ends_the_delays() -> None:
+    world, _ = crashing_world(Timing(min_healthy_s=0.0))
+    assert world.primary.failed_tasks > 6
+    world.behaviours = {revision: Behaviour() for revision in world.behaviours}
+    world.run(60.0)
+    assert (world.primary.failed_tasks, world.primary.retry_at) == (0, None)
+    assert len(world.live()) == 2

@@ -11,7 +11,10 @@ from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.status import HealthStatus, StopCode
 
-__all__ = ["describe", "failed", "hopeless"]
+__all__ = ["LASTED_S", "describe", "failed", "hopeless", "short_lived"]
+
+#: Seconds of RUNNING after which a task counts as one that lasts, so that what follows on it needn't be delayed.
+LASTED_S: Final = 5.0
 
 #: Ends that a task brings upon itself; others are asked for, or come with its host.
 _BY_ITSELF: Final = frozenset({StopCode.TASK_FAILED_TO_START, StopCode.ESSENTIAL_CONTAINER_EXITED})
@@ -47,6 +50,14 @@ def failed(task: TaskRecord, min_healthy_s: float) -> bool:
     if task.stop_code not in _BY_ITSELF:
         return False
     return not _was_healthy(task, min_healthy_s) or task.health is HealthStatus.UNHEALTHY
+
+
+def short_lived(task: TaskRecord) -> bool:
+    """Whether a stopped task ended by itself before it had lasted, healthy or not: such ones mustn't follow at once."""
+    ended_at = task.execution_stopped_at or task.stopped_at
+    if task.stop_code not in _BY_ITSELF or task.started_at is None or ended_at is None:
+        return False
+    return ended_at - task.started_at < LASTED_S
 
 
 def hopeless(task: TaskRecord) -> str | None:

@@ -4,6 +4,8 @@ Each end is settled once, in the same decision as the deployment's or task set's
 without the other.
 """
 
+from typing import TypeVar
+
 from msgspec.structs import replace
 
 from controlplane.events.notes import ServiceEvent
@@ -18,6 +20,8 @@ from homeport.status import HealthStatus, TaskStatus
 
 __all__ = ["IMPAIRED", "mark_healthy", "settle_ended"]
 
+Owner = TypeVar("Owner", bound=DeploymentRecord | TaskSetRecord)
+
 IMPAIRED = (
     "is unable to consistently start tasks successfully. For more information, see the Troubleshooting section of the "
     "Amazon ECS Developer Guide."
@@ -30,6 +34,8 @@ def settle_ended(draft: Draft, slots: dict[str, int]) -> None:
         owner = draft.deployments.get(task.started_by) or draft.task_sets.get(task.started_by)
         if owner is not None and failures.failed(task, draft.timing.min_healthy_s):
             _count_failure(draft, owner, task, slots.get(owner.id, 1))
+        elif owner is not None and failures.short_lived(task):
+            _put(draft, _delayed(draft, owner, slots.get(owner.id, 1)))
         draft.settle(task)
 
 
@@ -39,7 +45,10 @@ def mark_healthy(draft: Draft) -> None:
     A silent host's tasks wait: nothing is known of them.
     """
     for task in draft.present():
-        if task.healthy_at is not None or task.status is not TaskStatus.RUNNING or not census.is_live(task):
+        if task.status is not TaskStatus.RUNNING or not census.is_live(task):
+            continue
+        if task.healthy_at is not None:
+            _end_delays(draft, task)
             continue
         host = draft.host(task)
         if host.verdict is not HostVerdict.CONNECTED or not host.heard_out:
@@ -54,33 +63,43 @@ def mark_healthy(draft: Draft) -> None:
             _count_success(draft, task)
 
 
-def _count_failure(draft: Draft, owner: DeploymentRecord | TaskSetRecord, task: TaskRecord, desired: int) -> None:
-    """Note a failure in the deployment or task set it belongs to."""
+def _delayed(draft: Draft, owner: Owner, desired: int) -> Owner:
+    """Return the owner with one more failure in a row, and with the time before which nothing more is started."""
     count = owner.failed_tasks + 1
     delay = delay_s(count, desired, draft.timing.max_backoff_s)
-    retry_at = draft.now + delay if delay else None
     if delay and not delay_s(owner.failed_tasks, desired, draft.timing.max_backoff_s):
         draft.say(ServiceEvent.TASK_START_IMPAIRED, IMPAIRED)
+    return replace(owner, failed_tasks=count, retry_at=draft.now + delay if delay else None)
+
+
+def _put(draft: Draft, owner: DeploymentRecord | TaskSetRecord) -> None:
     if isinstance(owner, TaskSetRecord):
-        draft.put_task_set(replace(owner, failed_tasks=count, retry_at=retry_at))
+        draft.put_task_set(owner)
+    else:
+        draft.put(owner)
+
+
+def _count_failure(draft: Draft, owner: DeploymentRecord | TaskSetRecord, task: TaskRecord, desired: int) -> None:
+    """Note a failure in the deployment or task set it belongs to."""
+    if isinstance(owner, TaskSetRecord):
+        draft.put_task_set(_delayed(draft, owner, desired))
         return
+    owner = _delayed(draft, owner, desired)
     hopeless = failures.hopeless(task) if owner.healthy_tasks == 0 else None
     host = str(task.instance_id or "")
     draft.put(
         replace(
             owner,
-            failed_tasks=count,
             breaker_failures=owner.breaker_failures + 1,
             last_failure=failures.describe(task),
             hopeless={**owner.hopeless, host: hopeless} if hopeless else owner.hopeless,
             host_failures={**owner.host_failures, host: owner.host_failures.get(host, 0) + 1},
-            retry_at=retry_at,
         )
     )
 
 
 def _count_success(draft: Draft, task: TaskRecord) -> None:
-    """A task has become healthy: failures one after another are over."""
+    """A task has become healthy, which the circuit breaker counts; delays end only once it has lasted, too."""
     deployment = draft.deployments.get(task.started_by)
     if deployment is not None:
         failures_left = deployment.breaker_failures
@@ -90,15 +109,23 @@ def _count_success(draft: Draft, task: TaskRecord) -> None:
         draft.put(
             replace(
                 deployment,
-                failed_tasks=0,
                 breaker_failures=failures_left,
                 hopeless={},
                 host_failures={h: n for h, n in deployment.host_failures.items() if h != host},
-                retry_at=None,
                 healthy_tasks=deployment.healthy_tasks + 1,
                 progressed_at=draft.now,
             )
         )
-    task_set = draft.task_sets.get(task.started_by)
-    if task_set is not None and (task_set.failed_tasks or task_set.retry_at):
-        draft.put_task_set(replace(task_set, failed_tasks=0, retry_at=None))
+    _end_delays(draft, task)
+
+
+def _end_delays(draft: Draft, task: TaskRecord) -> None:
+    """A healthy task that has lasted ends what failures before it have delayed; ask to be woken when it has."""
+    owner = draft.deployments.get(task.started_by) or draft.task_sets.get(task.started_by)
+    if owner is None or not (owner.failed_tasks or owner.retry_at):
+        return
+    lasted_at = (task.running_at or task.created_at) + failures.LASTED_S
+    if lasted_at > draft.now:
+        draft.wake(lasted_at)
+    else:
+        _put(draft, replace(owner, failed_tasks=0, retry_at=None))
