@@ -28,6 +28,7 @@ from controlplane.api.sigv4 import Identity, SignedRequest, Verifier, signing_se
 from controlplane.api.validation import check
 from controlplane.api.wire import codec_of
 from controlplane.context import Context
+from homeport.errors import JournalError
 from homeport.ids import new_uuid
 
 __all__ = ["FrontDoor", "Observe", "carry_out"]
@@ -157,6 +158,10 @@ class FrontDoor:
             code = "200"
         except ApiError as error:
             code, response = _refusal(error, call.request_id, call.codec, call.service)
+        except JournalError as error:
+            # It ends the process, which says so itself; this is about who was waiting.
+            log.warning("request refused, as nothing can be kept", request_id=call.request_id, reason=str(error))
+            code, response = _refusal(_not_kept(), call.request_id, call.codec, call.service)
         except Exception:
             log.exception(
                 "request failed", request_id=call.request_id, service=call.service_name, operation=call.operation_name
@@ -285,6 +290,15 @@ def _unknown(service: Service) -> dict[str, Any]:
     if service.protocol == "rest-json":
         return {"code": "UnknownOperationException", "status": 404}
     return {"code": "UnknownOperationException", "status": 400}
+
+
+def _not_kept() -> ApiError:
+    """For whoever can't be told what may not be kept. Clients repeat what is answered with 503."""
+    return ApiError(
+        "The control plane can't keep its state and starts anew. Whether it keeps this isn't known; ask again.",
+        code="ServiceUnavailableException",
+        status=503,
+    )
 
 
 def _refusal(

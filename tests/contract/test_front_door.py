@@ -249,6 +249,18 @@ def test_nothing_is_answered_before_it_is_durable(
     assert pending.result(10).status == status
 
 
+def test_what_can_not_be_kept_any_more_is_told_to_come_again(server: ApiServer) -> None:
+    """The journal's disk is full, say, and the process about to end: no bug, and clients repeat it by themselves."""
+    signed = sign(server.url, f"{ECS}CreateCluster", body := b'{"clusterName": "a"}')
+    server.call(server.journal.hold)
+    waits = server.background(lambda: server.send("POST", "/", signed, body))
+    server.wait_until(lambda: server.journal.waiting == 1)
+    server.call(lambda: server.journal.fail("can't write /var/state.db"))
+    for answer in (waits.result(10), server.post(f"{ECS}CreateCluster", b'{"clusterName": "b"}')):
+        assert (answer.status, code_of(answer)) == (503, "ServiceUnavailableException")
+        assert "/var" not in answer.json["message"]
+
+
 def test_a_refused_signature_waits_for_nothing(server: ApiServer) -> None:
     server.call(server.journal.hold)
     server.call(lambda: HANDLERS["ecs", "CreateCluster"](server.context, {"clusterName": "a"}))
