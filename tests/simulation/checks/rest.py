@@ -7,7 +7,7 @@ It is asked again and again until it holds, or the time for it is over. So it ma
 from typing import TYPE_CHECKING, Final
 
 from controlplane.state.records import InstanceRecord, TaskRecord
-from homeport.ids import InstanceId
+from homeport.ids import InstanceId, TaskId
 from homeport.status import ContainerStatus, DesiredStatus, TaskStatus
 from tests.simulation.checks.assignments import Sets
 from tests.simulation.checks.containers import EXIT_CODES, FOREIGN, UNASKED, Containers, touched
@@ -42,11 +42,15 @@ class Rest:
         #: At the last look: the revision, and the sum of all that tasks had reported.
         self._seen = (-1, -1)
         self._looks = 0
+        #: Task -> the last report that its agent had made, and had acknowledged, at the last look and the one before.
+        self._reported: dict[TaskId, tuple[int, int]] = {}
+        self._before: dict[TaskId, tuple[int, int]] = {}
 
     def check(self, world: "World") -> None:
         """Raise Violation for whatever isn't as it should be."""
         self._looks += 1
         seen, self._seen = self._seen, (self._history.revision, self._progress())
+        self._before, self._reported = self._reported, _reported(world)
         for name in ("controlplane", *world.machines):
             self._check_alive(world, name)
         for machine in world.machines.values():
@@ -98,6 +102,8 @@ class Rest:
         for task_id, state in known.items():
             if task_id not in wished and not state.over:
                 raise Violation(AGREE, f"{machine.name} still has task {task_id}, which isn't assigned to it")
+            if self._moves(task_id):
+                continue
             task = self._containers.task(task_id)
             if state.acked < state.seq:
                 raise Violation(AGREE, f"{machine.name} has reported {state.seq} of task {task_id}, unacknowledged")
@@ -105,6 +111,13 @@ class Rest:
                 raise Violation(
                     AGREE, f"{machine.name} has task {task_id} {state.status.name}, the control plane {task}"
                 )
+
+    def _moves(self, task_id: TaskId) -> bool:
+        """Whether a task goes on by itself, as one that crashes and restarts does, and is heard doing so."""
+        if self._looks < _PATIENT_LOOKS or task_id not in self._before or task_id not in self._reported:
+            return False
+        (seq, acked), (seq_before, acked_before) = self._reported[task_id], self._before[task_id]
+        return seq > seq_before and acked > acked_before
 
     def _check_foreign(self, machine: "SimulatedMachine") -> None:
         for entry in machine.engine.ledger:
@@ -153,8 +166,13 @@ class Rest:
             if task is None or task.status is TaskStatus.STOPPED or task.desired is not DesiredStatus.RUNNING:
                 raise Violation(UNASKED, f"{name} of task {task_id} runs, and the task is {task}")
         for task in self._history.tasks.values():
-            if task.status is not TaskStatus.RUNNING:
+            if task.status is not TaskStatus.RUNNING or self._moves(task.id):
                 continue
             for container in task.containers:
                 if container.status is ContainerStatus.RUNNING and container.runtime_id not in runs:
                     raise Violation(AGREE, f"{container.name} of task {task.id} is shown RUNNING, and doesn't run")
+
+
+def _reported(world: "World") -> dict[TaskId, tuple[int, int]]:
+    workers = [machine.worker for machine in world.machines.values() if machine.worker is not None]
+    return {state.task_id: (state.seq, state.acked) for worker in workers for state in worker.tasks()}
