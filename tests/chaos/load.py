@@ -1,6 +1,7 @@
 """A steady load of clients: tasks run and stopped, services made, changed and deleted, hosts drained."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
@@ -17,6 +18,8 @@ _JOB_SECONDS: Final = (0, 0, 1, 4, 12)
 _COUNTS: Final = (1, 1, 1, 2, 3)
 #: How many tasks that never end one client has at a time.
 _SLEEPERS: Final = 4
+#: How often a host is taken back before that is given up, each time for as long as a request is repeated.
+_PERSISTENCE: Final = 30
 #: A second is enough to count as healthy; who isn't heard of for 10 s is replaced.
 SERVICE_TAGS: Final = [
     {"key": "homeport:min-healthy-time", "value": "1"},
@@ -121,8 +124,10 @@ def _drain_hosts(client: _Client, instances: Sequence[str]) -> None:
         instance = client.random.choice(instances)
         turn(instance, "DRAINING")
         client.pause(10.0)
-        while not turn(instance, "ACTIVE"):
-            client.over.wait(1.0)
+        for _ in range(_PERSISTENCE):
+            if turn(instance, "ACTIVE"):
+                break
+            time.sleep(1.0)  # also when the load is over: who drained a host takes it back
 
 
 class Load:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,7 @@ def run(
         instances = [host.instance for host in made.hosts.values()]
         with load.running(revisions=revisions, instances=instances):
             result.happened = _carry_out(made, plan, result.began_at, recoveries)
-            _wait_until(result.began_at + minutes * 60)
+            time.sleep(max(0.0, result.began_at + minutes * 60 - time.monotonic()))
         result.load_s = time.monotonic() - result.began_at
         recoveries.wait()
         result.recoveries = recoveries.found
@@ -104,25 +105,30 @@ def _anchor(made: Site, load: Load, definition: str) -> None:
 def _carry_out(made: Site, plan: Sequence[Fault], began_at: float, recoveries: Recoveries) -> list[Happened]:
     """Carry out the plan; return when all its faults are over."""
     happened: list[Happened] = []
+    given_up = threading.Event()
+
+    def wait_until(moment_s: float) -> bool:
+        return given_up.wait(max(0.0, began_at + moment_s - time.monotonic()))
 
     def carry_out(fault: Fault) -> None:
-        _wait_until(began_at + fault.at_s)
+        if wait_until(fault.at_s):
+            return
         begun_at = time.monotonic()
         end = begin(made, fault)
-        _wait_until(began_at + fault.end_s)
+        wait_until(fault.end_s)
         end()
         happened.append(Happened(fault, begun_at, time.monotonic()))
         _say(f"{fault.at_s:7.1f} s  {fault.name} on {fault.node} for {fault.lasts_s} s, {fault.amount:g}")
         recoveries.begin(happened[-1])
 
     with ThreadPoolExecutor(max(1, len(plan))) as pool:
-        for done in [pool.submit(carry_out, fault) for fault in plan]:
-            done.result()
+        try:
+            for done in [pool.submit(carry_out, fault) for fault in plan]:
+                done.result()
+        except BaseException:
+            given_up.set()
+            raise
     return happened
-
-
-def _wait_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _come_to_rest(made: Site, result: Result, watch: Watch) -> None:
