@@ -64,13 +64,13 @@ def simulate(plan: Plan, *, keep_trace: bool = False) -> Outcome:
 
 
 def _run(loop: VirtualLoop, plan: Plan, root: Path, keep_trace: bool) -> Outcome:
-    checker = Checker()
+    checker = Checker(lambda: loop.now)
     world = World(loop, plan, root, checker)
-    _log_into(world)
     clients = Clients(world, world.chance("clients"), checker.request)
     failure: BaseException | None = None
     try:
-        loop.run_until_complete(_play(world, clients, checker))
+        with _logging_into(world):
+            loop.run_until_complete(_play(world, clients, checker))
     except Exception as error:  # noqa: BLE001 - whatever it is, it has a seed
         failure = error
     failure = _first(world.failure or failure)
@@ -173,8 +173,10 @@ def abandoning() -> Iterator[None]:
     sys.unraisablehook = said
 
 
-def _log_into(world: World) -> None:
+@contextmanager
+def _logging_into(world: World) -> Iterator[None]:
     """Let the trace have what daemons log."""
+    before = structlog.get_config()
 
     def into_trace(_: object, method: str, event: MutableMapping[str, Any]) -> str:
         text = event.pop("event")
@@ -187,3 +189,7 @@ def _log_into(world: World) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

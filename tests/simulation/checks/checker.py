@@ -1,6 +1,6 @@
 """All checks of a simulation behind one door: the world tells what happens, and whatever must not raises Violation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from controlplane.state.state import State
@@ -12,6 +12,7 @@ from tests.simulation.checks.assignments import Sets
 from tests.simulation.checks.containers import Containers
 from tests.simulation.checks.history import History
 from tests.simulation.checks.hosts import Hosts
+from tests.simulation.checks.pace import Pace
 from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.rest import Rest
 from tests.simulation.checks.services import Services
@@ -30,15 +31,20 @@ _SCAN_EVERY = 100
 
 
 class Checker:
-    """Follows one simulation from its beginning. See the package for what is checked where."""
+    """Follows one simulation from its beginning. See the package for what is checked where.
 
-    def __init__(self) -> None:
+    `now`: the world's time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
         self.commits = 0
+        self._now = now
         self.history = History()
         self.tasks = Tasks(self.history)
         self.hosts = Hosts(self.history)
         self.sets = Sets(self.history)
         self.services = Services(self.history)
+        self.pace = Pace(self.history)
         self.containers = Containers(self.history, self.sets)
         self.promises = Promises(self.history, self.tasks)
         self._rest = Rest(self.history, self.sets, self.containers, self.services)
@@ -62,6 +68,7 @@ class Checker:
         self.hosts.commit(commit)
         self.sets.commit(commit)
         self.services.commit(commit)
+        self.pace.commit(commit, self._now())
         if self.commits % _SCAN_EVERY == 0:
             self.scan()
 
