@@ -4,7 +4,7 @@ A mutation patches real code for as long as its block lasts. It counts as found 
 invariant with it, and none without it.
 
     python -m tests.simulation.mutations             which seed finds each
-    python -m tests.simulation.mutations sets-gap    one of them
+    python -m tests.simulation.mutations no-grace    one of them
 """
 
 import os
@@ -20,13 +20,10 @@ import click
 from msgspec.structs import replace
 
 from agent import worker as agent_worker
-from agent.engine.errors import EngineUnavailable
-from agent.journal import Journal
 from agent.task import absorb as agent_absorb
 from agent.task import inspected as agent_inspected
-from agent.task.messages import Inspect, Inspected
+from agent.task.messages import Inspected
 from agent.task.model import TaskState
-from agent.task.perform import Performer
 from agent.worker import Worker
 from controlplane.fleet import report_intake, reports
 from controlplane.fleet.assignments import Wishes
@@ -37,10 +34,9 @@ from controlplane.services.deciding.draft import Draft
 from controlplane.state.load import LoadBook
 from controlplane.state.records import IdempotencyRecord, TaskRecord
 from controlplane.state.state import State
-from controlplane.store.batch import Batch
 from homeport.protocol import Assignments, TaskReport
 from homeport.status import DesiredStatus
-from tests.simulation.plan import generate
+from tests.simulation.plan import Plan, generate
 from tests.simulation.run import simulate
 
 __all__ = ["MUTATIONS", "Found", "Mutation", "search"]
@@ -51,12 +47,20 @@ Patch = tuple[Any, str, Any]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A bug. `within`: the seeds, from 0 on, of which one must find it."""
+    """A bug. `within`: the seeds, from 0 on, of which one must find it.
+
+    `needs`: kinds of faults without which it shows nothing, so that plans which have none of them needn't be tried.
+    """
 
     name: str
     what: str
     within: int
     patches: tuple[Patch, ...]
+    needs: tuple[str, ...] = ()
+
+    def may_show(self, plan: Plan) -> bool:
+        """Tell whether the plan has what the bug needs."""
+        return not self.needs or any(act.kind in self.needs for act in plan.acts)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -80,6 +84,8 @@ def search(mutation: Mutation, within: int | None = None) -> Found | None:
     """Return the first seed that finds a mutation; None if none of those that should does."""
     for seed in range(mutation.within if within is None else within):
         plan = generate(seed)
+        if not mutation.may_show(plan):
+            continue
         with mutation.applied():
             outcome = simulate(plan)
         if outcome.invariant and not simulate(plan).invariant:
@@ -94,26 +100,6 @@ async def _durable_at_once(self: State, revision: int | None = None) -> None:
     """Don't wait."""
 
 
-_write = Batch._write
-
-
-class _NoTransaction:
-    """A connection on which each statement is its own transaction."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def execute(self, sql: str, *arguments: Any) -> Any:
-        return None if sql.startswith(("BEGIN", "COMMIT")) else self._connection.execute(sql, *arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-def _write_without_transaction(self: Batch, connection: Any, last_event: int) -> None:
-    _write(self, _NoTransaction(connection), last_event)  # type: ignore[arg-type]
-
-
 _fill = State._fill
 
 
@@ -121,23 +107,7 @@ def _fill_without_tokens(self: State, records: Any) -> None:
     _fill(self, (record for record in records if not isinstance(record, IdempotencyRecord)))
 
 
-_load = Journal.load
-
-
-async def _load_as_acknowledged(self: Journal) -> tuple[TaskState, ...]:
-    return tuple(replace(state, acked=state.seq, story=()) for state in await _load(self))
-
-
 # ---------------------------------------------------------------- assignments and reports
-
-
-_assign = Worker.assign
-
-
-async def _assign_over_gaps(self: Worker, assignments: Assignments) -> None:
-    if assignments.base is not None:
-        assignments = replace(assignments, base=self.revision)
-    await _assign(self, assignments)
 
 
 _increment = Wishes.increment
@@ -177,13 +147,6 @@ def _no_port_is_taken(candidate: Any, demand: Any) -> None:
     """Refuse no host for its ports."""
 
 
-_fits = filters.fits
-
-
-def _fits_while_draining(candidate: Any, demand: Any) -> bool:
-    return _fits(replace(candidate, instance=replace(candidate.instance, status="ACTIVE")), demand)
-
-
 # ---------------------------------------------------------------- services
 
 
@@ -214,17 +177,6 @@ def _absorb_without_inherited_codes(state: TaskState, fact: Inspected, now: floa
     return _absorb_inspected(state, fact, now)
 
 
-_inspect = Performer._inspect
-
-
-async def _silence_is_absence(self: Performer, state: TaskState, action: Inspect) -> Inspected:
-    """Take a silent Engine's containers for gone."""
-    try:
-        return await _inspect(self, state, action)
-    except EngineUnavailable:
-        return Inspected(action.container, None)
-
-
 def _restart_always(*_: object) -> tuple[bool, str]:
     return True, ""
 
@@ -241,99 +193,86 @@ MUTATIONS: Final = (
     Mutation(
         "durable-at-once",
         "answers and assignments leave before they are durable",
-        10,
+        5,
         ((State, "durable", _durable_at_once),),
     ),
     Mutation(
         "acks-early",
         "reports are acknowledged before they are durable",
-        60,
+        20,
         ((State, "durable_revision", property(lambda state: state.revision)),),
-    ),
-    Mutation(
-        "half-a-batch", "a batch of the journal is no transaction", 60, ((Batch, "_write", _write_without_transaction),)
     ),
     Mutation(
         "tokens-forgotten",
         "a restarted control plane knows no client tokens",
-        10,
+        20,
         ((State, "_fill", _fill_without_tokens),),
-    ),
-    Mutation(
-        "reports-forgotten",
-        "a restarted agent takes all its reports for acknowledged",
-        60,
-        ((Journal, "load", _load_as_acknowledged),),
-    ),
-    Mutation(
-        "sets-gap",
-        "an agent takes an increment on another set than its own",
-        60,
-        ((Worker, "assign", _assign_over_gaps),),
+        needs=("kill_controlplane", "torn_write", "disk_full"),
     ),
     Mutation(
         "removals-lost",
         "increments lack what is to be removed",
-        10,
+        5,
         ((Wishes, "increment", _increment_without_removals),),
     ),
     Mutation(
         "reports-again",
         "a report is applied although it was before",
-        60,
+        30,
         ((report_intake, "apply_report", _apply_any_report),),
     ),
     Mutation(
         "reasons-lost",
         "why a task has stopped is dropped",
-        10,
+        5,
         ((report_intake, "apply_report", _apply_report_without_reason),),
     ),
     Mutation(
         "released-early",
         "a task's resources are free as soon as it is to stop",
-        10,
+        20,
         ((LoadBook, "change", _change_at_stop_request),),
     ),
     Mutation(
         "ports-ignored",
         "tasks are placed wherever their ports may be taken",
-        20,
+        10,
         ((filters, "ports", _no_port_is_taken),),
     ),
     Mutation("no-grace", "a silent host's tasks are replaced at once", 10, ((look, "judge", _judge_without_grace),)),
     Mutation(
-        "ends-uncounted", "the end of a service's task is counted at each look", 10, ((Draft, "settle", _unsettled),)
+        "ends-uncounted", "the end of a service's task is counted at each look", 5, ((Draft, "settle", _unsettled),)
     ),
     Mutation(
         "lost-for-good",
         "tasks of a host that was silent are never taken back",
-        60,
+        30,
         ((Draft, "take_back", _stays_lost),),
     ),
     Mutation(
         "codes-lost",
         "an agent that adopts an ended container drops its exit code",
-        60,
+        40,
         ((agent_absorb, "absorb_inspected", _absorb_without_inherited_codes),),
-    ),
-    Mutation(
-        "silence-is-absence",
-        "containers of an Engine that is away are taken for gone",
-        60,
-        ((Performer, "_inspect", _silence_is_absence),),
+        needs=("kill_agent", "torn_write"),
     ),
     Mutation(
         "always-restarted",
         "containers are started again without a restart policy",
-        10,
+        5,
         ((agent_inspected, "should_restart", _restart_always),),
     ),
-    Mutation("events-trusted", "lost events are never made up for", 60, ((Worker, "_resync", _nothing_to_resync),)),
+    Mutation(
+        "events-trusted",
+        "lost events are never made up for",
+        60,
+        ((Worker, "_resync", _nothing_to_resync),),
+        needs=("engine_lose_events",),
+    ),
     Mutation(
         "all-are-ours",
         "an agent removes containers that it didn't make",
-        10,
+        5,
         ((agent_worker, "owner_labels", _every_container),),
     ),
 )
