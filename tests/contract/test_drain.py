@@ -250,8 +250,11 @@ def test_waiting_has_a_limit_and_notices_that_others_have_called_it_off(
 
 def test_ctrl_c_leaves_the_drain_going_and_says_so(server: ApiServer, data_dir: Path, node: InstanceId) -> None:
     a_service(server, node)
-    command = [str(Path(sys.executable).with_name("homeport")), "drain", "anna", "--data-dir", str(data_dir)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Tests that run in the background may have been told to ignore Ctrl-C, which their children would inherit.
+    command = ["env", "--default-signal=INT", Path(sys.executable).with_name("homeport"), "drain", "anna"]
+    process = subprocess.Popen(
+        [*command, "--data-dir", data_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
@@ -260,6 +263,7 @@ def test_ctrl_c_leaves_the_drain_going_and_says_so(server: ApiServer, data_dir: 
         _, said = process.communicate(timeout=20)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 130
     assert f"The drain of {node[:12]} (anna) goes on without you." in said
     assert "homeport drain anna --cancel" in said
