@@ -251,9 +251,9 @@ def test_waiting_has_a_limit_and_notices_that_others_have_called_it_off(
 def test_ctrl_c_leaves_the_drain_going_and_says_so(server: ApiServer, data_dir: Path, node: InstanceId) -> None:
     a_service(server, node)
     # Tests that run in the background may have been told to ignore Ctrl-C, which their children would inherit.
-    command = ["env", "--default-signal=INT", Path(sys.executable).with_name("homeport"), "drain", "anna"]
+    command = ["env", "--default-signal=INT", str(Path(sys.executable).with_name("homeport")), "drain", "anna"]
     process = subprocess.Popen(
-        [*command, "--data-dir", data_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--data-dir", str(data_dir)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stderr is not None
