@@ -81,6 +81,7 @@ bench: $(VENV) engine ## Measure, and write bench/results.json
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python -m bench.peers.page
+	@$(BIN)/python -m bench.fleet.page
 
 .PHONY: hotpaths
 hotpaths: $(VENV) ## Count the instructions of the hot paths, and fail if one costs 20 % more than recorded

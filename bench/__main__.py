@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,7 @@ from bench.api import api
 from bench.common import Json, machine
 from bench.containers import restart_after_death, start_twenty
 from bench.deployments import deployments
-from bench.fleet.growth import table
-from bench.fleet.suite import fleet
+from bench.fleet.suite import SIZES, fleet
 from bench.footprint import footprint
 from bench.journal import journal
 from bench.logs import logs
@@ -54,6 +53,21 @@ def _read_results() -> Json:
     return results
 
 
+def _keep(name: str, figures: Json) -> None:
+    # Read again: another suite may have been measured meanwhile.
+    results = {**_read_results(), name: {**figures, "machine": machine()}}
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _fleet(sizes: Sequence[int]) -> Json:
+    """Measure fleets of these sizes; each is kept when it is done, and those of other sizes stay."""
+    figures: Json = {}
+    for hosts in sizes:
+        figures = fleet(_read_results().get("fleet", {}), hosts)
+        _keep("fleet", figures)
+    return figures
+
+
 def _journal() -> Json:
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
         return journal(Path(directory))
@@ -73,34 +87,23 @@ SUITES: Final[dict[str, Callable[[], Json]]] = {
     "api": _api,
     "journal": _journal,
     "logs store": _logs_store,
-    "fleet": lambda: fleet(_read_results().get("fleet", {})),
+    "fleet": lambda: _fleet(SIZES),
     "scheduler": scheduler,
     "peers": peers,
 }
 
 
-#: Suites whose figures make a table of the README.
-TABLES: Final[dict[str, Callable[[Json], str]]] = {"fleet": table}
-
-
 @click.command()
 @click.argument("suites", nargs=-1, type=click.Choice(list(SUITES)))
 @click.option("--hosts", type=click.IntRange(min=10), multiple=True, help="Sizes of fleets to measure, if not all.")
-@click.option("--table", "render", type=click.Choice(list(TABLES)), help="Measure nothing: print the README's table.")
-def main(suites: tuple[str, ...], hosts: tuple[int, ...], render: str | None) -> None:
+def main(suites: tuple[str, ...], hosts: tuple[int, ...]) -> None:
     """Run the named suites, all by default, and merge their figures into results.json."""
-    if render is not None:
-        print(TABLES[render](_read_results()[render]), end="")
-        return
-    measures = dict(SUITES)
-    if hosts:
-        measures["fleet"] = lambda: fleet(_read_results().get("fleet", {}), hosts)
+    measures: dict[str, Callable[[], Json]] = {**SUITES, "fleet": lambda: _fleet(hosts or SIZES)}
     for name in suites or measures:
         print(f"== {name}", file=sys.stderr)
-        figures = {**measures[name](), "machine": machine()}
+        figures = measures[name]()
         print(json.dumps(figures, indent=2))
-        # Read again: another suite may have been measured meanwhile.
-        RESULTS.write_text(json.dumps({**_read_results(), name: figures}, indent=2) + "\n")
+        _keep(name, figures)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
+from urllib.request import urlopen
 
 import psutil
 
@@ -21,6 +22,8 @@ _MAX_REGISTRATIONS: Final = 1000
 #: The end of a log that surely holds the last line of a process of hosts.
 _TAIL_BYTES: Final = 4096
 _LOOK_EVERY_S: Final = 0.02
+#: A control plane that is just met by a whole fleet takes its time to answer.
+_PATIENCE_S: Final = 60.0
 #: One host in so many is in a process of its own, to be lost.
 _LOST_SHARE: Final = 10
 
@@ -176,10 +179,16 @@ class Cluster:
 
     def make_durable(self) -> None:
         """Return once what the control plane holds in memory now is durable, which is what its readiness means."""
-        self.homeport.get("/readyz")
+        self.get("/readyz")
+
+    def get(self, path: str) -> str:
+        """GET a path of the control plane's, which may be busy."""
+        with urlopen(self.homeport.endpoint["local_url"] + path, timeout=_PATIENCE_S) as answer:
+            text: str = answer.read().decode()
+            return text
 
     def _metric(self, series: str) -> int:
-        found = re.search(rf"^{re.escape(series)} (\S+)", self.homeport.get("/metrics"), re.M)
+        found = re.search(rf"^{re.escape(series)} (\S+)", self.get("/metrics"), re.M)
         assert found, f"no metric {series}"
         return int(float(found[1]))
 

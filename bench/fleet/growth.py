@@ -74,7 +74,15 @@ def table(figures: Json) -> str:
         values = [_find(figures["sizes"][size], row.path) for size in sizes]
         factor = figures["growth_per_doubling"].get(".".join(row.path))
         lines.append([row.title, *(_text(value, row) for value in values), "" if factor is None else f"× {factor:.2f}"])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n" + _caution(figures.get("machine", {}))
+
+
+def _caution(machine: Json) -> str:
+    """Say so if the machine had other things to do: a fleet's own processes keep its load below twice its cores."""
+    load, cores = machine.get("load_average", 0), machine.get("cores", 1)
+    if load <= 2 * cores:
+        return ""
+    return f"\nThe machine was busy with other things (load average {load:.0f}): CPU times count, seconds don't.\n"
 
 
 def _text(value: float | None, row: Row) -> str:

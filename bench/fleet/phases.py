@@ -226,7 +226,7 @@ class Trial:
         figures["event_loop"] = stalls_since(delays, await self._read_delays())
 
     async def _read_delays(self) -> dict[float, float]:
-        return read_delays(await asyncio.to_thread(self.cluster.homeport.get, "/metrics"))
+        return read_delays(await asyncio.to_thread(self.cluster.get, "/metrics"))
 
     async def _connected(self, began: float) -> Json:
         hosts = self.scale.hosts

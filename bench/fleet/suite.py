@@ -4,7 +4,6 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +19,14 @@ __all__ = ["SIZES", "fleet", "measure"]
 SIZES: Final = (500, 1000, 2500, 5000)
 
 
-def fleet(before: Json, sizes: Sequence[int] = SIZES) -> Json:
-    """Measure fleets of these sizes; those of other sizes that were measured `before` stay in the result."""
-    measured = {int(size): figures for size, figures in before.get("sizes", {}).items() if int(size) not in sizes}
-    for hosts in sizes:
-        with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
-            measured[hosts] = measure(Path(directory), Scale(hosts))
+def fleet(before: Json, hosts: int) -> Json:
+    """Measure a fleet of so many hosts; those of other sizes that were measured `before` stay in the result."""
+    measured = {int(size): figures for size, figures in before.get("sizes", {}).items()}
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as directory:
+        measured[hosts] = measure(Path(directory), Scale(hosts))
     return {
         "how": "clients, simulated hosts and control plane share the cores; hosts report RUNNING at once",
-        "sizes": {str(hosts): measured[hosts] for hosts in sorted(measured)},
+        "sizes": {str(size): measured[size] for size in sorted(measured)},
         "growth_per_doubling": growth(measured),
         "budget": {
             "placement": ">= 7,500 tasks/s",

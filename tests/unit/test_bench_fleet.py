@@ -1,10 +1,12 @@
 """The pure parts of the fleet's bench: growth, table, shares of a profile, stalls, percentiles, its hosts' tasks."""
 
 import asyncio
+import json
 
 import pytest
 
 from bench.fleet.growth import growth, per_doubling, table
+from bench.fleet.page import BEGIN, END, PAGE, RESULTS, rewritten
 from bench.fleet.parts import part_of, shares
 from bench.fleet.probes import percentile
 from bench.fleet.stalls import read_delays, stalls_since
@@ -39,6 +41,23 @@ def test_the_table_shows_each_size_and_leaves_out_what_was_not_measured() -> Non
     assert [cell.strip() for cell in rows["hosts"]] == ["500", "1,000", "per doubling"]
     assert [cell.strip() for cell in rows["resident memory"]] == ["100 MB", "150 MB", "× 1.50"]
     assert [cell.strip() for cell in rows["all connect at once, until heard out"]] == ["", "1.2 s", ""]
+
+
+def test_figures_of_a_busy_machine_are_called_that() -> None:
+    figures = {"sizes": {}, "growth_per_doubling": {}}
+    assert "busy" not in table({**figures, "machine": {"load_average": 3.9, "cores": 2}})
+    assert "load average 24" in table({**figures, "machine": {"load_average": 24.1, "cores": 2}})
+
+
+def test_the_readme_has_the_figures_that_were_measured() -> None:
+    page = PAGE.read_text()
+    assert page == rewritten(page, table(json.loads(RESULTS.read_text())["fleet"])), "run: python -m bench.fleet.page"
+
+
+def test_figures_take_their_place_on_a_page() -> None:
+    page = rewritten(f"before\n{BEGIN}\nold\n{END}\nafter\n", "new\n")
+    assert page == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    assert rewritten(page, "new") == page
 
 
 @pytest.mark.parametrize(
