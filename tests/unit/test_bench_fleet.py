@@ -44,7 +44,7 @@ def test_the_table_shows_each_size_and_leaves_out_what_was_not_measured() -> Non
 
 
 def test_figures_of_a_busy_machine_are_called_that() -> None:
-    figures = {"sizes": {}, "growth_per_doubling": {}}
+    figures: dict[str, object] = {"sizes": {}, "growth_per_doubling": {}}
     assert "busy" not in table({**figures, "machine": {"load_average": 3.9, "cores": 2}})
     assert "load average 24" in table({**figures, "machine": {"load_average": 24.1, "cores": 2}})
 
