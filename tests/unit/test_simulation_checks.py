@@ -19,7 +19,7 @@ from homeport.status import ContainerStatus, DesiredStatus, StopCode, TaskStatus
 from homeport.story import StoryLine
 from tests.fakes.journal import MemoryJournal
 from tests.fakes.records import a_task, an_instance
-from tests.simulation.checks import assignments, containers, history, hosts, promises, services, tasks
+from tests.simulation.checks import assignments, containers, history, hosts, pace, promises, services, tasks
 from tests.simulation.checks.violation import Violation
 from tests.simulation.clients import Ask, Outcome, Refused
 from tests.simulation.ledger import Asked, ContainerLedgerEntry, End
@@ -41,6 +41,7 @@ class World:
         self.sets = assignments.Sets(self.history)
         self.services = services.Services(self.history)
         self.containers = containers.Containers(self.history, self.sets)
+        self.pace = pace.Pace(self.history)
         self.promises = promises.Promises(self.history, self.tasks)
         self.state = State(MemoryJournal())
         self.services.reset(self.state)
@@ -58,6 +59,7 @@ class World:
         self.history.commit(commit)
         for group in (self.tasks, self.hosts, self.sets, self.services):
             group.commit(commit)
+        self.pace.commit(commit, commit.revision / 2)
 
     def frame(self, revision: int, *put: TaskRecord, base: int | None = None, remove: tuple[str, ...] = ()) -> None:
         """A set or an increment leaves for the host h1."""
@@ -349,6 +351,15 @@ def a_deployment_ends_twice(world: World) -> None:
     world.commit(_deployment(rollout=RolloutState.FAILED, finished_at=2.0, rollout_reason="why"))
 
 
+def a_crash_loop_is_not_delayed(world: World) -> None:
+    _service(world, desired_count=1)
+    for number in range(40):
+        running = _of_service(f"t{number}")
+        end = {"status": TaskStatus.STOPPED, "desired": DesiredStatus.STOPPED, "stopped_at": 2.0, "settled": True}
+        world.commit(running)
+        world.commit(replace(running, **end, stopped_reason="crashed", reported_seq=1))
+
+
 WRONG: list[tuple[Callable[[World], None], str]] = [
     (a_revision_is_left_out, history.DURABLE),
     (an_undurable_answer, history.DURABLE),
@@ -391,6 +402,7 @@ WRONG: list[tuple[Callable[[World], None], str]] = [
     (a_failure_is_counted_twice, services.COUNTED_ONCE),
     (a_deployment_fails_without_a_reason, services.DEPLOYMENT),
     (a_deployment_ends_twice, services.DEPLOYMENT),
+    (a_crash_loop_is_not_delayed, pace.PACE),
 ]
 
 

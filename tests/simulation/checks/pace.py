@@ -3,9 +3,11 @@
 from collections import defaultdict, deque
 from typing import Final
 
+from controlplane.services.deciding.failures import LASTED_S
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
 from controlplane.store.api import Commit
+from homeport.status import TaskStatus
 from tests.simulation.checks.history import History
 from tests.simulation.checks.violation import Violation
 
@@ -26,12 +28,24 @@ class Pace:
     def __init__(self, history: History) -> None:
         self._history = history
         self._made: defaultdict[str, deque[float]] = defaultdict(deque)
+        #: Deployment -> its tasks that are known as RUNNING, and since when.
+        self._running: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def commit(self, commit: Commit, now: float) -> None:
         """Follow a commit made at a second of the world's."""
         for change in commit.changes:
             task = change.new
-            if change.old is None and isinstance(task, TaskRecord) and task.group.startswith(SERVICE_GROUP):
+            if not isinstance(task, TaskRecord) or not task.group.startswith(SERVICE_GROUP):
+                continue
+            running = self._running[task.started_by]
+            if any(since <= now - LASTED_S for since in running.values()):
+                # One has lasted, or seemed to where events were lost: what fails after it has its free rounds again.
+                self._made[task.started_by].clear()
+            if task.status is not TaskStatus.RUNNING:
+                running.pop(task.id, None)
+            else:
+                running.setdefault(task.id, now)
+            if change.old is None:
                 self._note(task, now)
 
     def _note(self, task: TaskRecord, now: float) -> None:
