@@ -201,6 +201,8 @@ class DeploymentRecord(Record, frozen=True):
     last_failure: str = ""
     #: No task is started before this time, since too many have failed one after another.
     retry_at: float | None = None
+    #: When the last of those failed.
+    failed_at: float | None = None
     #: When a task last became healthy, or else when the deployment began.
     progressed_at: float = 0.0
     #: Tasks that have become healthy so far.
@@ -268,6 +270,7 @@ class TaskSetRecord(Record, frozen=True):
     stability_at: float = 0.0
     failed_tasks: int = 0
     retry_at: float | None = None
+    failed_at: float | None = None
     tags: Tags = {}
 
     @property

@@ -160,3 +160,21 @@ def test_a_task_that_lasts_ends_the_delays() -> None:
     world.run(60.0)
     assert (world.primary.failed_tasks, world.primary.retry_at) == (0, None)
     assert len(world.live()) == 2
+
+
+def test_tasks_that_have_run_all_along_end_no_delays_of_those_that_fail_beside_them() -> None:
+    world = World(hosts=2, desired=4)
+    world.run(30.0)
+    [sick, *_] = world.live()
+    world.behaviours = {revision: Behaviour(kind="crashes") for revision in world.behaviours}
+    world.kill(sick.id)
+    made = len(world.tasks)
+    until = world.now + 120.0
+    while world.now < until:
+        world.reconcile()
+        for task in world.live():
+            if task.created_at > sick.created_at:
+                world.step(task)
+        world.now += 0.1
+    assert len(world.tasks) - made <= 40
+    assert world.primary.failed_tasks > 10

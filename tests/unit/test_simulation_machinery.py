@@ -20,6 +20,12 @@ from tests.simulation.process import EPOCH_S, MachineClock, Process
 from tests.simulation.run import Outcome, abandoning
 from tests.simulation.shrink import shrunk
 
+#: What a kill leaves behind is collected at any time, and says that it was never finished.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _abandoning() -> Iterator[None]:

@@ -69,7 +69,7 @@ def _delayed(draft: Draft, owner: Owner, desired: int) -> Owner:
     delay = delay_s(count, desired, draft.timing.max_backoff_s)
     if delay and not delay_s(owner.failed_tasks, desired, draft.timing.max_backoff_s):
         draft.say(ServiceEvent.TASK_START_IMPAIRED, IMPAIRED)
-    return replace(owner, failed_tasks=count, retry_at=draft.now + delay if delay else None)
+    return replace(owner, failed_tasks=count, failed_at=draft.now, retry_at=draft.now + delay if delay else None)
 
 
 def _put(draft: Draft, owner: DeploymentRecord | TaskSetRecord) -> None:
@@ -120,12 +120,15 @@ def _count_success(draft: Draft, task: TaskRecord) -> None:
 
 
 def _end_delays(draft: Draft, task: TaskRecord) -> None:
-    """A healthy task that has lasted ends what failures before it have delayed; ask to be woken when it has."""
+    """A healthy task that began after the last failure and has lasted ends the delays; ask to be woken when it has.
+
+    One that has run since before says nothing of those that fail beside it.
+    """
     owner = draft.deployments.get(task.started_by) or draft.task_sets.get(task.started_by)
-    if owner is None or not (owner.failed_tasks or owner.retry_at):
+    began_at = task.running_at or task.created_at
+    if owner is None or not owner.failed_tasks or began_at < (owner.failed_at or 0.0):
         return
-    lasted_at = (task.running_at or task.created_at) + failures.LASTED_S
-    if lasted_at > draft.now:
-        draft.wake(lasted_at)
+    if began_at + failures.LASTED_S > draft.now:
+        draft.wake(began_at + failures.LASTED_S)
     else:
-        _put(draft, replace(owner, failed_tasks=0, retry_at=None))
+        _put(draft, replace(owner, failed_tasks=0, failed_at=None, retry_at=None))
