@@ -6,6 +6,7 @@ hosts         4   no host is over-committed, none gets tasks while it drains
 assignments   5   complete sets and increments fold to the same
 containers    6, 9   exit codes, containers that nobody asked for, what isn't ours, what runs twice
 services      bounds, deployments, failures counted once, silence before replacement
+pace          crash loops are delayed
 promises      what the API answered
-rest          7, 8   everything converges, and then nothing is written
+convergence, rest   7, 8   everything converges, and then nothing is written
 """
