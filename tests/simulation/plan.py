@@ -203,7 +203,7 @@ def _steps(chance: random.Random) -> int:
     return chance.choice([0, chance.randint(1, 20), chance.randint(20, 400)])
 
 
-#: Fault -> who it hits, and how. `seconds`: how long it lasts. docs/simulation.md says what each does.
+#: Fault -> who it hits, and how. `seconds`: how long it lasts. see `faults` for what each does.
 FAULTS: Final[dict[str, _Draw]] = {
     "kill_agent": _on_host(after_steps=_steps, down_s=_seconds),
     "kill_controlplane": _on_controlplane(after_steps=_steps, down_s=_seconds),
