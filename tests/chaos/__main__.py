@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -69,6 +70,9 @@ def main(
         _PAGE.write_text(rewritten(_PAGE.read_text(), as_markdown(document)))
     if not result.losses and not keep_logs:
         shutil.rmtree(directory)
+    if result.losses:
+        asked = (json.dumps(asdict(request)) for request in result.ledger.requests())
+        (directory / "ledger.jsonl").write_text("\n".join(asked) + "\n")
     for loss in result.losses:
         click.echo(f"LOST: {loss}")
     sys.exit(1 if result.losses else 0)

@@ -7,8 +7,9 @@ from tests.chaos.ledger import Outcome, Request
 
 __all__ = ["Expected", "expected_services"]
 
-#: For so long an attempt that nobody answered may lie about somewhere, and be carried out after later ones.
-_STALE_S = 30.0
+#: For so long an attempt that nobody answered may lie about, and be carried out after later ones: a kernel goes on
+#: sending what a client that gave up had written, at intervals that grow with the fault.
+_STALE_S = 60.0
 
 
 @dataclass(slots=True)

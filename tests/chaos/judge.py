@@ -85,7 +85,9 @@ def _made(case: _Case, request: Request) -> Iterator[str]:
     for arn in set(request.made) - there:
         yield f"{arn} of {request.token} was accepted and is gone"
     if request.outcome is Outcome.ACCEPTED:
-        if extra := there - set(request.made):
+        # An attempt that was not heard of may be carried out after one that was answered with failures.
+        late = bool(request.unheard_at) and len(there) <= request.sent["count"]
+        if (extra := there - set(request.made)) and not late:
             yield f"{request.token} has tasks that its answer did not name: {sorted(extra)}"
     elif len(there) > (request.sent["count"] if request.unheard_at else 0):
         yield f"{request.token} was {request.outcome} and has {len(there)} tasks"
@@ -191,8 +193,16 @@ def _services(case: _Case) -> Iterator[str]:
 
 def _hosts(case: _Case) -> Iterator[str]:
     live = Counter(task.host for task in case.facts.tasks.values() if task.last != "STOPPED")
+    # Whatever was accepted since: nobody knows when an attempt that was not heard of is carried out.
+    perhaps_drained = {
+        instance
+        for request in case.requests
+        if request.sent.get("status") == "DRAINING" and request.unheard_at
+        for instance in request.sent["containerInstances"]
+    }
     for host in case.facts.hosts:
-        if not host.connected or (host.status, host.health) != ("ACTIVE", "OK"):
+        drained = host.status == "DRAINING" and host.instance in perhaps_drained
+        if not host.connected or host.health != "OK" or not (host.status == "ACTIVE" or drained):
             yield f"{host.name} is not well: {host}"
         if not host.foreign:
             yield f"{host.name}: what isn't ours is gone, changed or stopped"

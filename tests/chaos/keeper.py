@@ -14,6 +14,8 @@ from tests.e2e.harness import Daemon
 __all__ = ["Exit", "Keeper"]
 
 _RESTART_S: Final = 1.0
+#: What a stop ends with; one that comes before the daemon has begun to listen for it ends it as well.
+_CLEAN: Final = (0, -signal.SIGTERM)
 _LOOK_S: Final = 0.05
 _STOP_S: Final = 30.0
 
@@ -57,13 +59,15 @@ class Keeper:
         with self._lock:
             self._held.set()
             self._ended = self._current
+            if self._current.process.poll() is not None:
+                return
             self._current.process.terminate()
             try:
                 status = self._current.process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 self._current.kill()
                 status = -signal.SIGKILL
-            if status != 0:
+            if status not in _CLEAN:
                 self.exits.append(Exit(self.name, time.monotonic(), status))
 
     def release(self) -> None:
@@ -99,6 +103,7 @@ class Keeper:
                 self._ended = self._current
                 if status in (0, EXIT_CONFIG):  # our units don't start it again, either
                     return
-            if not self._over.wait(_RESTART_S) and not self._held.is_set():
+            if not self._over.wait(_RESTART_S):
                 with self._lock:
-                    self._daemon = self._spawn()
+                    if not self._held.is_set():
+                        self._daemon = self._spawn()

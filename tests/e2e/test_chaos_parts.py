@@ -63,6 +63,15 @@ def test_a_daemon_that_was_ended_on_purpose_stays_away_until_it_is_released(kept
     assert kept.keeper.exits == []
 
 
+def test_a_daemon_that_is_killed_and_stopped_before_it_was_started_again_has_not_ended_by_itself(kept: _Kept) -> None:
+    kept.keeper.kill()
+    kept.keeper.release()
+    kept.keeper.stop()
+    kept.keeper.release()
+    eventually(lambda: kept.runs(2))
+    assert kept.keeper.exits == []
+
+
 def test_a_daemon_that_ends_by_itself_is_started_again_and_that_is_noted(kept: _Kept) -> None:
     kept.started[0].process.kill()
     eventually(lambda: kept.runs(2))

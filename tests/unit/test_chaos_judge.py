@@ -130,6 +130,20 @@ def test_an_end_that_its_engine_tells_wrongly_is_excused() -> None:
     assert verdict.excused.total() == 1
 
 
+def test_an_attempt_that_was_not_heard_of_may_come_after_one_that_found_no_host() -> None:
+    assert _losses(_run(made=[], reason="AGENT", unheard_at=90.0), _facts()) == []
+    assert _losses(_run(made=[], reason="AGENT"), _facts()) != []
+
+
+def test_a_host_may_be_draining_only_if_an_attempt_to_drain_it_was_not_heard_of() -> None:
+    drained = _facts(hosts=[replace(HOST, status="DRAINING")])
+    members = {"containerInstances": ["i1"], "status": "DRAINING"}
+    drain = Request(operation="update_container_instances_state", token="d", sent=members, outcome=Outcome.ACCEPTED)
+    assert judge([_run(), drain], drained).losses != []
+    drain.unheard_at = 5.0
+    assert judge([_run(), drain], drained).losses == []
+
+
 KILLED: dict[str, Any] = {"task": replace(ENDED, exit_code=137), "marks": Marks({SHORT: ["job"]}, {})}
 
 
@@ -192,7 +206,7 @@ def test_a_request_that_nobody_answered_may_hold_or_not() -> None:
 def test_an_attempt_that_nobody_answered_may_come_after_what_was_asked_for_soon_after_it() -> None:
     lost = _service("update_service", Outcome.ACCEPTED, desiredCount=3, unheard_at=10.0, ended_at=11.0)
     soon = _service("update_service", desiredCount=2, ended_at=12.0)
-    late = _service("update_service", desiredCount=2, ended_at=60.0)
+    late = _service("update_service", desiredCount=2, ended_at=80.0)
     assert expected_services([CREATED, lost, soon])["s"].count == {2, 3}
     assert expected_services([CREATED, lost, late])["s"].count == {2}
 
