@@ -108,7 +108,8 @@ async def test_a_start_that_timed_out_may_have_happened_and_may_be_repeated(
 
 
 async def test_events_go_on_across_a_restart_and_no_exit_code_is_lost(own: OwnEngine, lab: Lab) -> None:
-    container_id = await lab.start("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.1; done")
+    container_id = await lab.start("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done")
+    await anext(lab.engine.logs(container_id, follow=True))  # a signal before its trap would go unheard
     pid = (await lab.inspect(container_id)).pid
     events = lab.engine.events(lab.labels)
     await next_of(events, "resync")

@@ -18,6 +18,8 @@ from typing import Final
 import click
 import msgspec
 
+from tests.simulation.page import PAGE, mutations, rewritten
+from tests.simulation.page import figures as tables
 from tests.simulation.plan import Plan, generate
 from tests.simulation.run import Outcome, simulate
 from tests.simulation.shrink import shrunk
@@ -37,6 +39,7 @@ _CHUNK: Final = 10
 @click.option("--jobs", type=int, default=os.cpu_count(), help="Processes.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Where plans that fail are kept.")
 @click.option("--figures", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there, as JSON.")
+@click.option("--page", is_flag=True, help="Write the figures into docs/reliability.md.")
 @click.option("--shrink/--no-shrink", default=True, help="Make failing plans short.")
 def main(
     count: int,
@@ -46,6 +49,7 @@ def main(
     jobs: int,
     keep: Path | None,
     figures: Path | None,
+    page: bool,
     shrink: bool,
 ) -> None:
     """See the module."""
@@ -54,10 +58,13 @@ def main(
         sys.exit(_show(plan, shrink=shrink and plan_file is None, keep=keep))
     began = time.monotonic()
     outcomes = list(_run_all(range(first, first + count), jobs))
-    summary = _figures(outcomes, time.monotonic() - began)
+    summary = {**_figures(outcomes, time.monotonic() - began), "jobs": jobs}
     click.echo(msgspec.json.format(msgspec.json.encode(summary)).decode())
     if figures is not None:
         figures.write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    if page:
+        text = rewritten(PAGE.read_text(), "mutations", mutations())
+        PAGE.write_text(rewritten(text, "simulator", tables(summary)))
     failed = [outcome for outcome in outcomes if outcome.invariant]
     for outcome in failed[:_MOST_SHRUNK] if shrink else ():
         _show(generate(outcome.seed), shrink=True, keep=keep)

@@ -58,6 +58,8 @@ class Disk:
         self._wals: list[Path] = []
         self.slowness = 1.0
         self.full = False
+        #: Called in the midst of the next write to a database, once.
+        self.interrupt: Callable[[], None] | None = None
         #: Crashes that left a torn write.
         self.torn = 0
         self.directory = root / "0"
@@ -72,7 +74,7 @@ class Disk:
         if executor is not None:
             begins = max(begins, self._busy_until.get(executor, 0.0))
             self._busy_until[executor] = begins + took_s
-        at_once = self._chance.random() < 0.5
+        at_once = self._chance.random() < 0.5 or self.interrupt is not None
         outcome: list[tuple[object, Exception | None]] = []
         under_way = _Call({})
 
@@ -84,6 +86,9 @@ class Disk:
                     outcome.append((call(), None))
                 except Exception as error:  # noqa: BLE001 - the caller's, as from a thread
                     outcome.append((None, error))
+            if self.interrupt is not None and at_once and self._has_grown(under_way.before):
+                loop.after(0.0, self.interrupt, None)
+                self.interrupt = None
 
         def tell() -> None:
             if not outcome:
@@ -129,6 +134,9 @@ class Disk:
                 file.seek(self._chance.randrange(before.size, end))
                 file.write(b"\xa5")
         self.torn += 1
+
+    def _has_grown(self, before: dict[str, _Wal]) -> bool:
+        return any(log.size > before[name].size for name, log in self._logs().items() if name in before)
 
     def _logs(self) -> dict[str, _Wal]:
         if not self._wals:

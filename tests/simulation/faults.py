@@ -45,7 +45,7 @@ def calm(world: World) -> None:
     for clock in clocks:
         clock.drift(1.0)
     for disk in (world.controlplane_disk, *(machine.disk for machine in world.machines.values())):
-        disk.full, disk.slowness = False, 1.0
+        disk.full, disk.slowness, disk.interrupt = False, 1.0, None
     for process in world.processes.values():
         process.spare()
 
@@ -58,7 +58,7 @@ def _kill(world: World, name: str, arguments: Arguments) -> None:
 
 
 def _torn(world: World, name: str, arguments: Arguments) -> None:
-    world.kill(name, after_steps=arguments["after_steps"], down_s=arguments["down_s"], torn=True)
+    _disk(world, name).interrupt = lambda: world.kill(name, down_s=arguments["down_s"], torn=True)
 
 
 def _clock(world: World, name: str) -> MachineClock:

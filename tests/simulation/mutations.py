@@ -34,6 +34,7 @@ from controlplane.services.deciding.draft import Draft
 from controlplane.state.load import LoadBook
 from controlplane.state.records import IdempotencyRecord, TaskRecord
 from controlplane.state.state import State
+from controlplane.store.batch import Batch
 from homeport.protocol import Assignments, TaskReport
 from homeport.status import DesiredStatus
 from tests.simulation.plan import Plan, generate
@@ -98,6 +99,26 @@ def search(mutation: Mutation, within: int | None = None) -> Found | None:
 
 async def _durable_at_once(self: State, revision: int | None = None) -> None:
     """Don't wait."""
+
+
+_write = Batch._write
+
+
+class _NoTransaction:
+    """A connection on which each statement is its own transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, *arguments: Any) -> Any:
+        return None if sql.startswith(("BEGIN", "COMMIT")) else self._connection.execute(sql, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _write_without_transaction(self: Batch, connection: Any, last_event: int) -> None:
+    _write(self, _NoTransaction(connection), last_event)  # type: ignore[arg-type]
 
 
 _fill = State._fill
@@ -203,6 +224,13 @@ MUTATIONS: Final = (
         ((State, "durable_revision", property(lambda state: state.revision)),),
     ),
     Mutation(
+        "half-a-batch",
+        "a batch of the journal is no transaction, so that a torn write leaves a part of it",
+        30,
+        ((Batch, "_write", _write_without_transaction),),
+        needs=("torn_write",),
+    ),
+    Mutation(
         "tokens-forgotten",
         "a restarted control plane knows no client tokens",
         20,
@@ -246,7 +274,7 @@ MUTATIONS: Final = (
     Mutation(
         "lost-for-good",
         "tasks of a host that was silent are never taken back",
-        30,
+        100,
         ((Draft, "take_back", _stays_lost),),
     ),
     Mutation(

@@ -7,7 +7,8 @@ isn't there makes it do nothing, or is refused as for any caller.
 Seeds have moods, so that a few thousand of them cover both what is rare and what piles up:
 
     calm    requests, and a fault or two          single  one kind of fault, again and again
-    mixed   a handful of faults of all kinds      storm   more faults than requests
+    mixed   a handful of faults of all kinds      pair    two kinds, together on one host, a few times
+    storm   more faults than requests
 """
 
 import random
@@ -92,7 +93,7 @@ def generate(seed: int) -> Plan:
     chance = random.Random(f"plan {seed}")
     trouble_s = chance.uniform(120, 600)
     hosts = tuple(_machine(chance, f"host-{number}") for number in range(chance.randint(1, 5)))
-    mood = chance.choices(["calm", "single", "mixed", "storm"], weights=[2, 4, 4, 2])[0]
+    mood = chance.choices(["calm", "single", "pair", "mixed", "storm"], weights=[2, 4, 3, 4, 2])[0]
     requests = [
         Act(at_s, REQUEST, operation, document)
         for at_s, operation, document in workload.requests(
@@ -133,6 +134,8 @@ def _settings(chance: random.Random, mood: str) -> Settings:
 
 
 def _faults(chance: random.Random, mood: str, hosts: list[str], until_s: float) -> list[Act]:
+    if mood == "pair":
+        return _pairs(chance, hosts, until_s)
     kinds = sorted(FAULTS)
     count = {
         "calm": chance.randint(1, 3),
@@ -156,6 +159,18 @@ def _faults(chance: random.Random, mood: str, hosts: list[str], until_s: float) 
             arguments = msgspec.json.decode(msgspec.json.encode(_machine(chance, subject)))
         # The first seconds are for joining and the first requests: nearly nothing could go wrong there.
         acts.append(Act(round(chance.uniform(3, until_s), 3), kind, subject, arguments))
+    return acts
+
+
+def _pairs(chance: random.Random, hosts: list[str], until_s: float) -> list[Act]:
+    """Draw two kinds of faults that meet: what one hides, the other may show."""
+    kinds = chance.sample([kind for kind in sorted(FAULTS) if kind != "add_host"], 2)
+    acts = []
+    for _ in range(chance.randint(2, 6)):
+        host, at_s = chance.choice(hosts), chance.uniform(3, until_s)
+        for kind in kinds:
+            subject, arguments = FAULTS[kind](chance, [host])
+            acts.append(Act(round(at_s + chance.uniform(0, 5), 3), kind, subject, arguments))
     return acts
 
 
@@ -207,7 +222,7 @@ def _steps(chance: random.Random) -> int:
 FAULTS: Final[dict[str, _Draw]] = {
     "kill_agent": _on_host(after_steps=_steps, down_s=_seconds),
     "kill_controlplane": _on_controlplane(after_steps=_steps, down_s=_seconds),
-    "torn_write": _on_any(after_steps=_steps, down_s=_seconds),
+    "torn_write": _on_any(down_s=_seconds),
     "cut": _on_host(direction=_one_of("both", "both", "up", "down"), seconds=_seconds),
     "drop_connection": _on_host(),
     "delay": _on_host(seconds=_between(0.05, 20), for_s=_seconds),

@@ -54,7 +54,7 @@ def simulate(plan: Plan, *, keep_trace: bool = False) -> Outcome:
     root = Path(tempfile.mkdtemp(prefix="homeport-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
     loop = VirtualLoop()
     try:
-        with _alone(), abandoning(), faulty_sqlite():
+        with _silent(), _alone(), abandoning(), faulty_sqlite():
             try:
                 return _run(loop, plan, root, keep_trace)
             finally:
@@ -171,6 +171,17 @@ def abandoning() -> Iterator[None]:
         warnings.simplefilter("ignore")
         gc.collect()
     sys.unraisablehook = said
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let nobody log; what kills have left behind would, when it is collected."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @contextmanager
