@@ -2,8 +2,8 @@
 
 Nothing is polled. A service is looked at when a task, its own records or one of its hosts have changed, or when a
 moment has come that its last decision named. What happens within one event-loop turn makes one look. A look costs as
-much as the service has tasks; so that a burst of reports doesn't cost one look each, the next look at a big service
-waits for about as long as a look takes.
+much as the service has tasks; so that a burst of reports doesn't cost one look each, the next look at a service waits,
+the longer the more tasks are being looked at, those of other services included: a fleet that comes back concerns all.
 """
 
 import asyncio
@@ -38,9 +38,11 @@ __all__ = ["ServiceLoop"]
 
 _log: Final = structlog.get_logger(__name__)
 
-#: Seconds that the next look waits for each task of the service. A look at 5,000 takes some 40 ms: so at most a fifth
-#: of the time goes into looks at one, and what happens to it waits 0.2 s at most.
+#: Seconds that the next look waits for each task of services that are being looked at. A look at 5,000 takes some
+#: 40 ms: so at most a fifth of the time goes into looks, and what happens to the only busy service waits 0.2 s at most.
 _PAUSE_PER_TASK_S: Final = 4e-5
+#: How many times as long as by itself a service may have to wait for others.
+_MOST_TIMES: Final = 20
 #: A service that is looked at more often than this within a second would never rest: a bug, which is slowed down.
 _MAX_LOOKS_PER_S: Final = 500
 _CALM_DOWN_S: Final = 1.0
@@ -63,9 +65,11 @@ class ServiceLoop:
         self._observe = observe
         self._started_at = context.clock.now()
         self._agenda: Agenda[str] = Agenda(context.clock, "service", refresh=self._take_hosts)
-        #: Looks at each service since the second given (of the event loop's time).
+        #: Looks at each service since the second given (of the event loop's time); how many tasks these services have,
+        #: and those of the second before had.
         self._looks: Counter[str] = Counter()
         self._looks_since = 0.0
+        self._tasks_looked_at = self._tasks_before = 0
         self._blocked: dict[str, Blocked] = {}
         self._hosts: dict[InstanceId, _Signature] = {}
         #: What these were made of.
@@ -186,8 +190,13 @@ class ServiceLoop:
         if now - self._looks_since > 1:
             self._looks.clear()
             self._looks_since = now
+            self._tasks_before, self._tasks_looked_at = self._tasks_looked_at, 0
+        if key not in self._looks:
+            self._tasks_looked_at += tasks
         self._looks[key] += 1
-        pause = tasks * _PAUSE_PER_TASK_S
+        # A service of a few tasks needn't wait for those of thousands: its own looks cost next to nothing.
+        busy = max(self._tasks_looked_at, self._tasks_before)
+        pause = min(tasks * _PAUSE_PER_TASK_S * _MOST_TIMES, max(tasks, busy) * _PAUSE_PER_TASK_S)
         if self._looks[key] > _MAX_LOOKS_PER_S:
             _log.error("a service finds no rest", service=key)
             pause = _CALM_DOWN_S

@@ -30,7 +30,7 @@ def test_every_fault_operation_and_image_appears_within_200_seeds() -> None:
 
 def test_sizes_and_moods_are_as_they_are_meant() -> None:
     moods = Counter(plan.settings.mood for plan in PLANS)
-    assert set(moods) == {"calm", "single", "mixed", "storm"}
+    assert set(moods) == {"calm", "single", "pair", "mixed", "storm"}
     for plan in PLANS:
         faults = [act for act in plan.acts if act.kind != REQUEST]
         assert 1 <= len(plan.hosts) <= 5
