@@ -269,8 +269,12 @@ class FleetHub:
             )
         self._sessions[instance_id] = session
         self.heard(session)
-        now = self._context.clock.now()
-        presence.put(instance_id, Presence(connected=True, since=now, last_seen_at=now, address=wire.peer))
+        clock = self._context.clock
+        now, heard_at = clock.now(), clock.monotonic()
+        presence.put(
+            instance_id,
+            Presence(connected=True, since=now, last_seen_at=now, heard_at=heard_at, address=wire.peer),
+        )
         tell_connection(self._context, instance_id)
         _log.info("host connected", instance=instance_id, hostname=hello.facts.hostname, session=session.id)
         try:

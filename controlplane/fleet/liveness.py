@@ -63,12 +63,12 @@ def silent(heard: Iterable[Heard], now: float, shortest_period_s: float) -> list
 
 
 def judge(presence: Presence | None, *, now: float, started_at: float, lost_after_s: float) -> HostVerdict:
-    """Return what to make of a host by its presence. All times are epoch seconds.
+    """Return what to make of a host by its presence. All times are of the monotonic clock, in seconds.
 
     A host that has not been heard of since this process started is given `lost_after_s` from that start: a control
     plane that comes back must not take its own absence for theirs.
     """
     if presence is not None and presence.connected:
         return HostVerdict.CONNECTED
-    last_seen = started_at if presence is None else max(presence.last_seen_at, started_at)
+    last_seen = started_at if presence is None else max(presence.heard_at, started_at)
     return HostVerdict.LOST if now - last_seen >= lost_after_s else HostVerdict.UNKNOWN

@@ -322,6 +322,7 @@ def note_presence(context: Context, instance_id: InstanceId, heartbeat: Heartbea
             connected=True,
             since=before.since if before is not None and before.connected else now,
             last_seen_at=now,
+            heard_at=context.clock.monotonic(),
             conditions=heartbeat.conditions,
             address="" if before is None else before.address,
             heard_out=heard_out,

@@ -39,7 +39,8 @@ def look_at(
 ) -> Snapshot:
     """Return what a decision about the service depends on, as things are in this turn.
 
-    `started_at`: when this process began to listen; hosts not heard of since are given their time from then on.
+    `started_at`: when this process began to listen, by the monotonic clock; hosts not heard of since are given their
+    time from then on.
     `moves`: tasks that a rebalance wants elsewhere.
     """
     state = context.state
@@ -121,7 +122,8 @@ class _Verdicts:
 
     def __init__(self, context: Context, started_at: float, lost_after_s: float) -> None:
         self._state = context.state
-        self._now = context.clock.now()
+        self._clock = context.clock
+        self._now = context.clock.monotonic()
         self._started_at = started_at
         self._lost_after_s = lost_after_s
 
@@ -132,7 +134,8 @@ class _Verdicts:
             # Its tasks have been given up with it, or are about to be.
             return Host(id=instance_id, verdict=HostVerdict.LOST, open=False)
         verdict = judge(presence, now=self._now, started_at=self._started_at, lost_after_s=self._lost_after_s)
-        last_seen = self._started_at if presence is None else max(presence.last_seen_at, self._started_at)
+        heard_at = self._started_at if presence is None else max(presence.heard_at, self._started_at)
+        lost_at = self._clock.now() + heard_at + self._lost_after_s - self._now
         connected = verdict is HostVerdict.CONNECTED
         return Host(
             id=instance_id,
@@ -142,5 +145,5 @@ class _Verdicts:
             drain_deadline_at=instance.drain_deadline_at,
             heard_out=connected and presence is not None and presence.heard_out,
             last_of_host=others == 0,
-            lost_at=last_seen + self._lost_after_s if verdict is HostVerdict.UNKNOWN else None,
+            lost_at=lost_at if verdict is HostVerdict.UNKNOWN else None,
         )

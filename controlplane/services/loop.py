@@ -63,7 +63,7 @@ class ServiceLoop:
     def __init__(self, context: Context, *, observe: Callable[[float], None] = lambda _: None) -> None:
         self._context = context
         self._observe = observe
-        self._started_at = context.clock.now()
+        self._started_at = context.clock.monotonic()
         self._agenda: Agenda[str] = Agenda(context.clock, "service", refresh=self._take_hosts)
         #: Looks at each service since the second given (of the event loop's time); how many tasks these services have,
         #: and those of the second before had.

@@ -53,9 +53,12 @@ def _host(context: Context, task: TaskRecord, started_at: float) -> HostView:
     instance = context.state.instances.get(task.instance_id)
     presence = context.state.presence.of(task.instance_id)
     lost_after_s = task.order.lost_after_s
-    verdict = judge(presence, now=context.clock.now(), started_at=started_at, lost_after_s=lost_after_s)
+    clock = context.clock
+    now = clock.monotonic()
+    verdict = judge(presence, now=now, started_at=started_at, lost_after_s=lost_after_s)
     lost_at = None
     if verdict is HostVerdict.UNKNOWN:
-        lost_at = lost_after_s + max(started_at, 0.0 if presence is None else presence.last_seen_at)
+        heard_at = max(started_at, 0.0 if presence is None else presence.heard_at)
+        lost_at = clock.now() + heard_at + lost_after_s - now
     name = "" if instance is None else instance.facts.hostname
     return HostView(verdict, lost_at, name or task.instance_id)

@@ -36,7 +36,7 @@ class StandaloneLoop:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._started_at = context.clock.now()
+        self._started_at = context.clock.monotonic()
         self._agenda: Agenda[Key] = Agenda(context.clock, "standalone task", refresh=self._take_hosts)
         #: When what found no host was last tried.
         self._blocked: dict[Key, float] = {}

@@ -10,11 +10,13 @@ __all__ = ["Presence", "PresenceBook"]
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
-    """How a host is connected. Times are epoch seconds."""
+    """How a host is connected. Times are epoch seconds, for people, but for `heard_at`."""
 
     connected: bool
     since: float
     last_seen_at: float
+    #: The same by the monotonic clock: how long a host is silent mustn't change when somebody sets the clock.
+    heard_at: float = 0.0
     conditions: tuple[Condition, ...] = ()
     #: The IP address its last session came from; "" if unknown.
     address: str = ""

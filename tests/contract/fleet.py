@@ -98,7 +98,12 @@ class Fleet:
         conditions = [Condition(type="CONTAINER_RUNTIME", ok=True, since=now)]
         conditions += [Condition(type=kind, ok=False, since=now, reason=reason) for kind, reason in problems.items()]
         presence = Presence(
-            connected=connected, since=now, last_seen_at=now, conditions=tuple(conditions), heard_out=connected
+            connected=connected,
+            since=now,
+            last_seen_at=now,
+            heard_at=self.context.clock.monotonic(),
+            conditions=tuple(conditions),
+            heard_out=connected,
         )
         self.server.call(lambda: self.context.state.presence.put(instance, presence))
 

@@ -6,13 +6,14 @@ __all__ = ["ManualClock", "MovableClock"]
 
 
 class ManualClock:
-    """Time that moves when a test says so."""
+    """Time that moves when a test says so. `set_by`: how far somebody has set the clock, which only `now` shows."""
 
     def __init__(self, start: float = 1_800_000_000.0) -> None:
         self.time = start
+        self.set_by = 0.0
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.set_by
 
     def monotonic(self) -> float:
         return self.time

@@ -70,4 +70,4 @@ def look(context: Context, service: ServiceRecord, *, blocked: Blocked | None = 
     """Look at the service as it is now."""
     known = context.state.services.get(service.key)
     assert known is not None
-    return look_at(context, known, started_at=context.clock.now(), blocked=blocked)
+    return look_at(context, known, started_at=context.clock.monotonic(), blocked=blocked)

@@ -64,7 +64,7 @@ def simulate(plan: Plan, *, keep_trace: bool = False) -> Outcome:
 
 
 def _run(loop: VirtualLoop, plan: Plan, root: Path, keep_trace: bool) -> Outcome:
-    checker = Checker(lambda: loop.now)
+    checker = Checker(lambda: loop.now, lambda: world.controlplane_clock.monotonic())
     world = World(loop, plan, root, checker)
     clients = Clients(world, world.chance("clients"), checker.request)
     failure: BaseException | None = None

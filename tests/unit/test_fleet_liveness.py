@@ -40,15 +40,15 @@ def test_periods_are_spread_by_a_tenth() -> None:
 
 
 def test_a_host_is_unknown_before_it_is_lost() -> None:
-    away = Presence(connected=False, since=100.0, last_seen_at=100.0)
+    away = Presence(connected=False, since=100.0, last_seen_at=100.0, heard_at=100.0)
     assert judge(away, now=150.0, started_at=0.0, lost_after_s=60.0) is HostVerdict.UNKNOWN
     assert judge(away, now=160.0, started_at=0.0, lost_after_s=60.0) is HostVerdict.LOST
-    there = Presence(connected=True, since=0.0, last_seen_at=0.0)
+    there = Presence(connected=True, since=0.0, last_seen_at=0.0, heard_at=0.0)
     assert judge(there, now=1e9, started_at=0.0, lost_after_s=60.0) is HostVerdict.CONNECTED
 
 
 def test_a_control_plane_that_was_away_gives_every_host_the_full_grace() -> None:
     assert judge(None, now=1030.0, started_at=1000.0, lost_after_s=60.0) is HostVerdict.UNKNOWN
     assert judge(None, now=1060.0, started_at=1000.0, lost_after_s=60.0) is HostVerdict.LOST
-    before = Presence(connected=False, since=1.0, last_seen_at=1.0)
+    before = Presence(connected=False, since=1.0, last_seen_at=1.0, heard_at=1.0)
     assert judge(before, now=1030.0, started_at=1000.0, lost_after_s=60.0) is HostVerdict.UNKNOWN

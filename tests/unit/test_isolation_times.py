@@ -120,11 +120,15 @@ async def test_a_service_that_shortens_its_lost_after_does_not_replace_what_may_
     with context.state.transaction() as transaction:
         for record in (service, single, host):
             transaction.put(record)
-    context.state.presence.put(host.id, Presence(connected=False, since=1.0, last_seen_at=clock.now() - 40.0))
+    context.state.presence.put(
+        host.id, Presence(connected=False, since=1.0, last_seen_at=clock.now() - 40.0, heard_at=clock.now() - 40.0)
+    )
     assert verdict() is HostVerdict.UNKNOWN
     clock.time += 20.0
     assert verdict() is HostVerdict.LOST
     clock.time -= 20.0
+    clock.set_by = 3600.0
+    assert verdict() is HostVerdict.UNKNOWN, "somebody who sets the clock makes no host silent for longer"
     with context.state.transaction() as transaction:
         transaction.put(replace(task, version=2))
     assert verdict() is HostVerdict.LOST, "others are replaced when the tag says so"

@@ -54,7 +54,7 @@ async def running(context: Context) -> AsyncIterator[ServiceLoop]:
 
 def connect(context: Context, name: str, *, connected: bool = True) -> None:
     now = context.clock.now()
-    presence = Presence(connected=connected, since=now, last_seen_at=now, heard_out=connected)
+    presence = Presence(connected=connected, since=now, last_seen_at=now, heard_at=now, heard_out=connected)
     context.state.presence.put(InstanceId(name), presence)
 
 
@@ -184,7 +184,9 @@ async def test_a_host_that_returns_keeps_what_has_run_longest_once_it_has_told_e
     report_all(context, TaskStatus.RUNNING)
     await move(clock, loop, 10)
     now = clock.time
-    context.state.presence.put(InstanceId("a"), Presence(connected=True, since=now, last_seen_at=now, heard_out=False))
+    context.state.presence.put(
+        InstanceId("a"), Presence(connected=True, since=now, last_seen_at=now, heard_at=now, heard_out=False)
+    )
     await settle()
     assert [task.instance_id for task in wanted(context)] == ["b"]
     connect(context, "a")

@@ -39,7 +39,7 @@ class World:
         self.tasks = tasks.Tasks(self.history)
         self.hosts = hosts.Hosts(self.history)
         self.sets = assignments.Sets(self.history)
-        self.services = services.Services(self.history)
+        self.services = services.Services(self.history, lambda: 120.0)
         self.containers = containers.Containers(self.history, self.sets)
         self.pace = pace.Pace(self.history)
         self.promises = promises.Promises(self.history, self.tasks)
@@ -331,8 +331,8 @@ def a_task_of_no_live_deployment(world: World) -> None:
 def a_task_is_replaced_too_early(world: World) -> None:
     _service(world)
     world.commit(_of_service("t1"))
-    world.state.presence.put(InstanceId("h1"), Presence(connected=False, since=1.0, last_seen_at=100.0))
-    world.commit(_of_service("t1", lost_at=120.0))
+    world.state.presence.put(InstanceId("h1"), Presence(connected=False, since=1.0, last_seen_at=1.0, heard_at=100.0))
+    world.commit(_of_service("t1", lost_at=5000.0))
 
 
 def a_failure_is_counted_twice(world: World) -> None:

@@ -197,7 +197,9 @@ class Standalone(RuleBasedStateMachine):
         host = InstanceId(f"host-{data.draw(st.integers(1, self.hosts))}")
         now = self.clock.now()
         if self.context.state.presence.connected(host) != connected:
-            self.context.state.presence.put(host, Presence(connected=connected, since=now, last_seen_at=now))
+            self.context.state.presence.put(
+                host, Presence(connected=connected, since=now, last_seen_at=now, heard_at=now)
+            )
 
     @precondition(lambda self: self._placed(TaskStatus.PENDING, TaskStatus.RUNNING))
     @rule(data=st.data())
@@ -205,7 +207,9 @@ class Standalone(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(self._placed(TaskStatus.PENDING, TaskStatus.RUNNING)))
         now = self.clock.now()
         assert task.instance_id is not None
-        self.context.state.presence.put(task.instance_id, Presence(connected=False, since=now, last_seen_at=now))
+        self.context.state.presence.put(
+            task.instance_id, Presence(connected=False, since=now, last_seen_at=now, heard_at=now)
+        )
         self.time_passes(LOST_AFTER_S)
 
     @rule(data=st.data())

@@ -33,17 +33,17 @@ _SCAN_EVERY = 100
 class Checker:
     """Follows one simulation from its beginning. See the package for what is checked where.
 
-    `now`: the world's time in seconds.
+    `now`: the world's time in seconds; `monotonic`: that of the control plane's machine.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self.commits = 0
         self._now = now
         self.history = History()
         self.tasks = Tasks(self.history)
         self.hosts = Hosts(self.history)
         self.sets = Sets(self.history)
-        self.services = Services(self.history)
+        self.services = Services(self.history, monotonic)
         self.pace = Pace(self.history)
         self.containers = Containers(self.history, self.sets)
         self.promises = Promises(self.history, self.tasks)

@@ -7,7 +7,7 @@ is one meaning of them; who is counted, and when, is found here by other means.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec.structs import replace
@@ -39,8 +39,9 @@ _Key = tuple[str, str]
 class Services:
     """Checks services, their deployments and their tasks. Incremental: looks at the services that a commit concerns."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, monotonic: Callable[[], float]) -> None:
         self._history = history
+        self._monotonic = monotonic
         self._tasks: dict[_Key, dict[str, TaskRecord]] = defaultdict(dict)
         self._state: State | None = None
 
@@ -160,7 +161,7 @@ class Services:
         presence = self._state.presence.of(task.instance_id)
         if presence is None:
             return  # not since this process started, which has waited as long as for any other
-        silent_s = task.lost_at - presence.last_seen_at
+        silent_s = self._monotonic() - presence.heard_at
         if presence.connected or silent_s < timing_of(service.tags).lost_after_s:
             raise Violation(GRACE, f"task {task.id} is replaced after {silent_s:.1f} s of its host's silence")
 
