@@ -61,11 +61,12 @@ def _missing(state: TaskState, c: ContainerState, now: float) -> TaskState:
     if c.known < ContainerStatus.CREATED:
         # Never started, since only what is known in the journal as created is.
         return state.with_container(replace(c, runtime_id=None))
-    if c.died is not None and c.known is ContainerStatus.RUNNING:
+    if c.died is not None and c.known is ContainerStatus.RUNNING and not c.restarting:
         code, at = c.died
         c = replace(c, exit_code=code, finished_at=at)
-    elif c.has_run:
-        c = replace(c, finished_at=c.finished_at or now)
+    else:
+        # What is known is of an earlier run, if it was restarted: how the last one ended nobody can say any more.
+        c = replace(c, exit_code=None, finished_at=c.finished_at or (now if c.has_run else None))
     return stop_container(state, c, reasons.RECORD_LOST if state.unrecorded else reasons.CONTAINER_VANISHED, now)
 
 

@@ -32,8 +32,9 @@ class SessionRefused(HomeportError):
 async def greet(context: Context, wire: Wire[Any]) -> Hello:
     """Challenge the peer and return its proven Hello. The nonce is new each time, so an old Hello proves nothing.
 
-    Raises SessionRefused, PeerGone, ProtocolError, TimeoutError. Only a host that proves the key of a deregistered
-    instance is told to stop for good: a control plane that merely doesn't know a host must not stop its tasks.
+    Raises SessionRefused, PeerGone, ProtocolError, TimeoutError, JournalError. Only a host that proves the key of a
+    deregistered instance is told to stop for good: a control plane that merely doesn't know a host must not stop its
+    tasks.
     """
     nonce = base64.b64encode(context.random.getrandbits(_NONCE_BYTES * 8).to_bytes(_NONCE_BYTES, "big")).decode()
     await wire.send(Challenge(nonce=nonce))
@@ -67,6 +68,8 @@ async def greet(context: Context, wire: Wire[Any]) -> Hello:
             )
         )
     if instance.status == "INACTIVE":
+        # For good is told only what is so for good: a deregistration that can't be kept never was.
+        await context.state.durable()
         reason = f"the container instance was deregistered{instance.status_reason and ': ' + instance.status_reason}"
         raise SessionRefused(Goodbye(reason=reason, final=True))
     return hello

@@ -31,7 +31,7 @@ from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.watch import DEFAULT_CAPACITY, Watch, WatchOverflow
 from controlplane.store.api import Commit
-from homeport.errors import ProtocolError
+from homeport.errors import JournalError, ProtocolError
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import (
     PATH_CA,
@@ -246,7 +246,7 @@ class FleetHub:
             await wire.close(refused.goodbye)
         except ProtocolError as error:
             await wire.close(Goodbye(reason=f"protocol error: {error}", retry_after_s=60))
-        except (PeerGone, TimeoutError):
+        except (PeerGone, TimeoutError, JournalError):
             await wire.close()
         else:
             return hello

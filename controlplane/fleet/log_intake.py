@@ -21,7 +21,7 @@ from controlplane.context import Context
 from controlplane.fleet.handshake import SessionRefused, greet
 from controlplane.fleet.log_channels import Channel, ChannelRefused, Deleted, find_channel, write
 from controlplane.fleet.wire import MAX_FRAME_BYTES, LogsWire, PeerGone
-from homeport.errors import ProtocolError
+from homeport.errors import JournalError, ProtocolError
 from homeport.ids import InstanceId, TaskId, new_hex_id
 from homeport.protocol import (
     PATH_LOGS,
@@ -103,7 +103,7 @@ class LogIntake:
             await wire.close(refused.goodbye)
         except ProtocolError as error:
             await wire.close(Goodbye(reason=f"protocol error: {error}", retry_after_s=60))
-        except (PeerGone, TimeoutError):
+        except (PeerGone, TimeoutError, JournalError):
             await wire.close()
         finally:
             self._strangers -= 1

@@ -84,8 +84,11 @@ class Session:
         self._host = host
         self._wishes = Wishes(instance_id)
         self._queue: deque[ControlMessage] = deque()
+        #: Of reports that were applied by `_acks_revision`, and of those since then.
         self._acks: dict[TaskId, int] = {}
         self._acks_revision = 0
+        self._later_acks: dict[TaskId, int] = {}
+        self._later_revision = 0
         self._complete_due = True
         self._set_sent_at = float("-inf")
         self._told_revision = -1
@@ -194,8 +197,8 @@ class Session:
     def applied(self, reports: Reports, revision: int) -> None:
         """Acknowledge these reports with the next heartbeat that finds `revision` durable."""
         for report in reports.tasks:
-            self._acks[report.task_id] = max(report.seq, self._acks.get(report.task_id, 0))
-        self._acks_revision = revision
+            self._later_acks[report.task_id] = max(report.seq, self._later_acks.get(report.task_id, 0))
+        self._later_revision = revision
 
     def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._heard_out = self._heard_out or self._says_all_is_told(heartbeat)
@@ -204,10 +207,23 @@ class Session:
             self._complete_due = True
         self._told_revision = heartbeat.revision
         self.period_s = self._host.next_period()
-        if self._acks and self._acks_revision <= self._context.state.durable_revision:
-            self._queue.append(ReportsAck(seqs=self._acks))
-            self._acks = {}
+        self._acknowledge()
         self.post(HeartbeatAck(next_s=self.period_s))
+
+    def _acknowledge(self) -> None:
+        """Have what is durable acknowledged.
+
+        What has come since then waits apart from it: a host whose heartbeats always follow on a report would never
+        be acknowledged anything.
+        """
+        durable = self._context.state.durable_revision
+        for _ in range(2):
+            if self._acks and self._acks_revision <= durable:
+                self._queue.append(ReportsAck(seqs=self._acks))
+                self._acks = {}
+            if not self._acks:
+                self._acks, self._acks_revision = self._later_acks, self._later_revision
+                self._later_acks = {}
 
     def _says_all_is_told(self, heartbeat: Heartbeat) -> bool:
         """Tell whether all that has changed in the host's absence has been reported; frames are taken in their order.

@@ -22,6 +22,8 @@ from tests.simulation.loop import PROCESS, VirtualLoop
 
 __all__ = ["Disk", "faulty_sqlite"]
 
+#: What even the fastest call takes, so that it can be interrupted.
+_MOMENT_S: Final = 1e-4
 _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "COMMIT", "CREATE")
 
 
@@ -36,7 +38,10 @@ class _Wal:
 
 @dataclass
 class _Call:
+    """What is being carried out: the logs as they were before, and whether it has written to any."""
+
     before: dict[str, _Wal]
+    wrote: bool = False
 
 
 class Disk:
@@ -69,7 +74,7 @@ class Disk:
         """See Offload. The calls of one executor follow each other; each of ours has one thread."""
         loop, process = self._loop, PROCESS.get()
         future: asyncio.Future[Any] = loop.create_future()
-        took_s = self._chance.uniform(*self._sync_s) * self.slowness
+        took_s = max(_MOMENT_S, self._chance.uniform(*self._sync_s) * self.slowness)
         begins = loop.now
         if executor is not None:
             begins = max(begins, self._busy_until.get(executor, 0.0))
@@ -86,7 +91,8 @@ class Disk:
                     outcome.append((call(), None))
                 except Exception as error:  # noqa: BLE001 - the caller's, as from a thread
                     outcome.append((None, error))
-            if self.interrupt is not None and at_once and self._has_grown(under_way.before):
+            under_way.wrote = self._has_grown(under_way.before)
+            if self.interrupt is not None and at_once and under_way.wrote:
                 loop.after(0.0, self.interrupt, None)
                 self.interrupt = None
 
@@ -109,7 +115,8 @@ class Disk:
 
     def crash(self, *, torn: bool) -> None:
         """Leave behind what a process killed now leaves. `torn`: of what is being written, if anything, a part."""
-        before = self._under_way[0].before if self._under_way else {}
+        # A database has one writer, so at most one write to it isn't told.
+        before = {name: log for call in self._under_way if call.wrote for name, log in call.before.items()}
         self._under_way.clear()
         self._busy_until.clear()
         self._crashes += 1

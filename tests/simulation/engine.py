@@ -49,7 +49,8 @@ class SimulatedEngine:
         self._containers = Containers(clock, chance, self._dockerd, self._events, self._changed)
         self._api = DockerApi(name, chance, self._dockerd, self._containers, self._events, self._full)
         self._live_restore = True
-        self._open: dict[Request, None] = {}
+        #: Requests that aren't answered, and whether what they ask for has been done.
+        self._open: dict[Request, bool] = {}
         self._faults: defaultdict[Verb, deque[tuple[EngineError, bool]]] = defaultdict(deque)
 
     def link(self) -> DockerEngine:
@@ -129,8 +130,8 @@ class SimulatedEngine:
         """Take a request. Raises what connecting fails with while the Engine is away."""
         if self._dockerd.away:
             raise cannot_connect()
-        self._open = {other: None for other in self._open if not other.over}
-        self._open[request] = None
+        self._open = {other: done for other, done in self._open.items() if not other.over}
+        self._open[request] = False
         self._dockerd.work(0, self._serve, request)
 
     def _serve(self, request: Request) -> None:
@@ -143,6 +144,7 @@ class SimulatedEngine:
 
     def _do(self, request: Request, rest_s: float) -> None:
         """Do what is asked for, and answer after `rest_s`."""
+        self._open[request] = True
 
         def reply(answer: Answer) -> None:
             self._dockerd.work(rest_s, request.answer, answer)
@@ -167,8 +169,8 @@ class SimulatedEngine:
     # ------------------------------------------------------------ its life
 
     def _died(self) -> None:
-        for request in self._open:
-            if not request.over and request.lines is None and self._chance.random() < _LAST_DEED:
+        for request, done in self._open.items():
+            if not (done or request.over) and request.lines is None and self._chance.random() < _LAST_DEED:
                 self._handle(request, lambda _: None)
             request.lose()
         self._open.clear()

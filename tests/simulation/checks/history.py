@@ -51,6 +51,10 @@ class History:
         """Yield the records of a kind."""
         yield from self.records[kind.kind].values()  # type: ignore[misc]
 
+    def since(self, revision: int) -> list[Commit]:
+        """Return the commits behind a revision."""
+        return [commit for commit in self._commits[-max(1, self.revision - revision) :] if commit.revision > revision]
+
     def commit(self, commit: Commit) -> None:
         """Follow a commit that has just been made."""
         if commit.revision != self.revision + 1:

@@ -6,7 +6,11 @@ It is asked again and again until it holds, or the time for it is over. So it ma
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from controlplane.state.records import InstanceRecord, TaskRecord
+from controlplane.state.service_records import DeploymentRecord, EventRecord
+from controlplane.store.api import Commit
 from homeport.ids import InstanceId, TaskId
 from homeport.status import ContainerStatus, DesiredStatus, TaskStatus
 from tests.simulation.checks.assignments import Sets
@@ -29,6 +33,8 @@ IDLE: Final = "reconciling twice writes nothing (8)"
 
 #: So often it has to be found changed by what tasks do before that is taken for their nature.
 _PATIENT_LOOKS: Final = 6
+#: Three of the longest heartbeats.
+_NEW_S: Final = 30.0
 
 
 class Rest:
@@ -65,6 +71,8 @@ class Rest:
         check_standalone(self._history, world.controlplane.context)
         # What tasks do by themselves goes on for ever, if they crash.
         of_itself = seen[1] != self._seen[1] and self._looks >= _PATIENT_LOOKS
+        # So do the warnings of a deployment that has no room.
+        of_itself = of_itself or all(map(_warns, self._history.since(seen[0])))
         if seen != self._seen and not of_itself:
             raise Violation(IDLE, f"revision {seen[0]} has become {self._seen[0]}")
 
@@ -105,12 +113,20 @@ class Rest:
             if self._moves(task_id):
                 continue
             task = self._containers.task(task_id)
-            if state.acked < state.seq:
+            if state.acked < state.seq and not self._young(machine, state.seq):
                 raise Violation(AGREE, f"{machine.name} has reported {state.seq} of task {task_id}, unacknowledged")
             if task is None or task.reported_seq != state.seq or task.status is not state.status:
                 raise Violation(
                     AGREE, f"{machine.name} has task {task_id} {state.status.name}, the control plane {task}"
                 )
+
+    @staticmethod
+    def _young(machine: "SimulatedMachine", seq: int) -> bool:
+        """Whether a task is so new that its first reports may wait for a heartbeat to be acknowledged with.
+
+        Its reports are numbered from the millisecond on in which it came.
+        """
+        return machine.clock.now() - seq / 1000 < _NEW_S
 
     def _moves(self, task_id: TaskId) -> bool:
         """Whether a task goes on by itself, as one that crashes and restarts does, and is heard doing so."""
@@ -171,6 +187,19 @@ class Rest:
             for container in task.containers:
                 if container.status is ContainerStatus.RUNNING and container.runtime_id not in runs:
                     raise Violation(AGREE, f"{container.name} of task {task.id} is shown RUNNING, and doesn't run")
+
+
+def _warns(commit: Commit) -> bool:
+    """Whether a commit says once more that a deployment doesn't get on, and does nothing else."""
+    return all(
+        isinstance(change.new, EventRecord)
+        or (
+            isinstance(change.new, DeploymentRecord)
+            and isinstance(change.old, DeploymentRecord)
+            and replace(change.new, updated_at=change.old.updated_at, warned_at=change.old.warned_at) == change.old
+        )
+        for change in commit.changes
+    )
 
 
 def _reported(world: "World") -> dict[TaskId, tuple[int, int]]:

@@ -5,6 +5,7 @@ its host; no end is invented; each has a reason and a story; none is run without
 from typing import Final
 
 from controlplane.state.records import IdempotencyRecord, InstanceRecord, TaskRecord
+from controlplane.state.service_records import ServiceRecord
 from controlplane.state.validate import validate_commit, validate_task
 from controlplane.store.api import Commit
 from homeport.status import TASK_EDGES, DesiredStatus, TaskStatus
@@ -127,5 +128,9 @@ class Tasks:
         return self._made.get(started_by, 0)
 
     def _check_token(self, old: object, new: IdempotencyRecord) -> None:
-        if isinstance(old, IdempotencyRecord) and new.result != old.result:
+        if not isinstance(old, IdempotencyRecord) or new.result == old.result:
+            return
+        active = {service.id for service in self._history.all(ServiceRecord) if service.status == "ACTIVE"}
+        # A service that was deleted may be created again under its token, as it may under its name.
+        if new.operation != "CreateService" or active.intersection(old.result):
             raise Violation(IDEMPOTENT, f"{new.key} made {old.result}, and now {new.result}")
