@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Final
 
 from agent.engine.plan import LABEL_CONTAINER, LABEL_INSTANCE, LABEL_TASK
+from agent.framing import STORY_LINES
 from controlplane.state.records import InstanceRecord, TaskRecord
 from homeport.ids import InstanceId, TaskId
 from homeport.protocol import ContainerReport, TaskReport
@@ -122,6 +123,8 @@ class Containers:
         """Look at a report that leaves an agent."""
         last = self.reports.get(report.task_id)
         if last is not None:
+            if report.seq < last.seq and len(report.story) >= STORY_LINES:
+                return  # a part of a long story, told again since it wasn't acknowledged
             if report.seq < last.seq:
                 raise Violation(REPORTS, f"{host} reports {report.seq} of task {report.task_id} after {last.seq}")
             if report.status < last.status:
