@@ -177,6 +177,9 @@ class Worker:
         """See Workload. Raises JournalError if nothing more can be kept: the tasks' group is ending then."""
         await self._ready.wait()
         self._journal.check()
+        if assignments.base is None and assignments.revision < self._revision:
+            _log.warning("a set is older than the one held", revision=assignments.revision, held=self._revision)
+            return
         if assignments.base is not None and assignments.base != self._revision:
             _log.warning("assignments have a gap", base=assignments.base, held=self._revision)
             self._revision = -1

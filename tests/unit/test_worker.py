@@ -273,6 +273,14 @@ async def test_a_gap_asks_for_a_complete_set(host: AgentHost) -> None:
         assert [state.task_id for state in worker.tasks()] == ["t1"]
 
 
+async def test_a_complete_set_that_is_overtaken_stops_nothing(host: AgentHost) -> None:
+    async with host.running() as worker:
+        await worker.assign(Assignments(revision=5, put=(assignment(), assignment(task_id="t2"))))
+        await worker.assign(Assignments(revision=4, put=(assignment(),)))
+        assert worker.revision == 5
+        await host.until_status(TaskStatus.RUNNING, task_id="t2")
+
+
 async def test_an_assignment_is_in_the_journal_before_assign_returns(
     host: AgentHost, engine: FakeEngine, tmp_path: Path
 ) -> None:
