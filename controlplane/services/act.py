@@ -2,12 +2,12 @@
 
 What can't be known when deciding is found here: whether a host has room (`starting`). What couldn't be placed is told
 in an event, in ECS's words, and returned (`Blocked`), so that the next decision may choose another way, such as
-stopping first.
+stopping first. Where thousands of tasks are to start, what is too much for one turn is returned, too.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -44,7 +44,7 @@ from homeport.spec import Resources
 from homeport.status import Actor, DesiredStatus, StopCode
 from homeport.story import StoryLine
 
-__all__ = ["act"]
+__all__ = ["Acted", "act"]
 
 #: Tasks named in one event; there may be thousands.
 _MAX_NAMED: Final = 10
@@ -63,11 +63,17 @@ _PLAIN: Final = frozenset(
 )
 
 
-def act(context: Context, snapshot: Snapshot, decision: Decision) -> Blocked | None:
-    """Carry out a decision that was made of `snapshot` in this same turn.
+class Acted(NamedTuple):
+    """What is to be known of a decision that was carried out."""
 
-    Returns what kept tasks from being placed; None if all that were to start have been.
-    """
+    #: What kept tasks from being placed; None if nothing did.
+    blocked: Blocked | None
+    #: What remains to be started, in turns to come.
+    left: tuple[Start, ...] = ()
+
+
+def act(context: Context, snapshot: Snapshot, decision: Decision) -> Acted:
+    """Carry out a decision that was made of `snapshot` in this same turn, or what is left of it."""
     with context.state.transaction() as transaction:
         return _Act(context, snapshot, transaction).carry_out(decision)
 
@@ -87,7 +93,7 @@ class _Act:
         #: Deployment -> the phases of tasks that are to be added to its budget.
         self._times: defaultdict[str, list[tuple[TaskRecord, Sequence[str]]]] = defaultdict(list)
 
-    def carry_out(self, decision: Decision) -> Blocked | None:
+    def carry_out(self, decision: Decision) -> Acted:
         # Records first: what is done below adds to them.
         for action in sorted(decision.actions, key=lambda action: not isinstance(action, _PUTS)):
             self._do(action)
@@ -97,7 +103,7 @@ class _Act:
             self._say(unplaced)
         self._account()
         self._tell_ends()
-        return self._starter.blocked
+        return Acted(self._starter.blocked, tuple(self._starter.left))
 
     def _do(self, action: Action) -> None:
         match action:

@@ -23,8 +23,8 @@ from homeport.status import DesiredStatus, TaskStatus
 
 __all__ = ["MAX_STARTS", "Starter"]
 
-#: Tasks started in one event-loop turn; requests and heartbeats have theirs before the next look starts more.
-MAX_STARTS: Final = 1000
+#: Tasks started in one event-loop turn: some 40 ms. Requests and heartbeats have theirs before more are started.
+MAX_STARTS: Final = 200
 #: That tasks can't be placed, for the same reasons, is said again after this many seconds.
 _SAY_AGAIN_S: Final = 6 * 3600.0
 
@@ -34,6 +34,8 @@ class Starter:
 
     def __init__(self, context: Context, snapshot: Snapshot, transaction: Transaction) -> None:
         self.started: list[TaskId] = []
+        #: What is beyond MAX_STARTS.
+        self.left: list[Start] = []
         self.blocked: Blocked | None = None
         self._context = context
         self._state = context.state
@@ -56,12 +58,12 @@ class Starter:
         return self._orders[deployment]
 
     def start(self, action: Start) -> None:
-        """Start what can be; note what finds no host in `blocked`.
-
-        What is beyond MAX_STARTS is left to the next look, which what is started now brings about.
-        """
-        action = replace(action, count=min(action.count, MAX_STARTS - len(self.started)))
-        if action.count <= 0:
+        """Start what can be, MAX_STARTS at most; note what finds no host in `blocked`, and what is beyond in `left`."""
+        now = min(action.count, MAX_STARTS - len(self.started))
+        if now < action.count:
+            self.left.append(replace(action, count=action.count - now))
+            action = replace(action, count=now)
+        if not now:
             return
         order = self.order(action.deployment)
         if order is None:
@@ -102,7 +104,7 @@ class Starter:
             return Counter({"": action.count})
         present = Counter(
             task.capacity_provider
-            for task in self._snapshot.tasks
+            for task in self._state.tasks.where("service", (self._service.cluster, self._service.group))
             if task.started_by == action.deployment
             and task.desired is not DesiredStatus.STOPPED
             and task.status is not TaskStatus.STOPPED

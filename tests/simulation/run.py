@@ -8,13 +8,15 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import msgspec
 import structlog
 
+from controlplane.services import starting
 from tests.simulation import faults
 from tests.simulation.checks.checker import Checker
 from tests.simulation.checks.violation import Violation
@@ -28,6 +30,8 @@ __all__ = ["Outcome", "abandoning", "simulate"]
 
 #: How often it is looked whether all has come to rest, in virtual seconds.
 _LOOK_S: Final = 30.0
+#: So that a few tasks are started as thousands are: some in one turn, more in the next.
+_STARTS_IN_A_TURN: Final = 2
 #: Where files live in memory, if the machine has such a place: a run writes many small ones, and no fsync counts.
 _MEMORY: Final = Path("/dev/shm")
 
@@ -54,7 +58,7 @@ def simulate(plan: Plan, *, keep_trace: bool = False) -> Outcome:
     root = Path(tempfile.mkdtemp(prefix="homeport-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
     loop = VirtualLoop()
     try:
-        with _silent(), _alone(), abandoning(), faulty_sqlite():
+        with _silent(), _alone(), abandoning(), faulty_sqlite(), _in_small_steps():
             try:
                 return _run(loop, plan, root, keep_trace)
             finally:
@@ -148,6 +152,10 @@ async def _rest(world: World, clients: Clients, checker: Checker) -> None:
 
 
 # ---------------------------------------------------------------- quiet
+
+
+def _in_small_steps() -> AbstractContextManager[Any]:
+    return patch.object(starting, "MAX_STARTS", _STARTS_IN_A_TURN)
 
 
 @contextmanager

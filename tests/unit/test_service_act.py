@@ -52,7 +52,7 @@ def hosts(context: Context, *names: str, **members: Any) -> None:
 
 
 def do(context: Context, service: ServiceRecord, *actions: Action) -> Blocked | None:
-    return act(context, look(context, service), Decision(actions=actions))
+    return act(context, look(context, service), Decision(actions=actions)).blocked
 
 
 def start(context: Context, count: int = 1, **members: Any) -> Start:

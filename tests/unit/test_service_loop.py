@@ -1,18 +1,21 @@
 """The loop: what happens to a service's tasks, hosts and records is followed at once, and times are kept."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from controlplane.agenda import Agenda
 from controlplane.context import Context
 from controlplane.fleet.reports import apply_report
+from controlplane.services.deciding.decide import decide
 from controlplane.services.loop import ServiceLoop
-from controlplane.services.starting import MAX_STARTS
+from controlplane.services.model import Decision, Snapshot
 from controlplane.state.presence import Presence
 from controlplane.state.records import TaskRecord
 from controlplane.state.validate import validate
@@ -22,7 +25,7 @@ from homeport.spec import Resources
 from homeport.status import DesiredStatus, StopCode, TaskStatus
 from tests.fakes.clock import ManualClock
 from tests.fakes.records import a_context, a_task, an_instance, put
-from tests.fakes.services import a_service, put_service
+from tests.fakes.services import a_deployment, a_revision, a_service, put_service
 
 WEB = {"name": "web", "image": "busybox", "memory": 64, "cpu": 100}
 
@@ -254,12 +257,109 @@ async def test_a_service_that_trips_the_scheduler_stops_no_other_and_is_tried_ag
         assert failures() == 2
 
 
-async def test_a_big_service_is_started_in_several_turns(context: Context, loop: ServiceLoop) -> None:
-    add_host(context, "a", cpu=10**6, memory=10**6)
+@pytest.fixture
+def decisions(monkeypatch: pytest.MonkeyPatch) -> list[Snapshot]:
+    """What was decided about, one snapshot for each decision; and so that few tasks are many, two start in a turn."""
+    made: list[Snapshot] = []
+
+    def noting(snapshot: Snapshot, now: float) -> Decision:
+        made.append(snapshot)
+        return decide(snapshot, now)
+
+    monkeypatch.setattr("controlplane.services.loop.decide", noting)
+    monkeypatch.setattr("controlplane.services.starting.MAX_STARTS", 2)
+    return made
+
+
+async def test_a_big_service_is_started_in_several_turns_by_one_decision(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
     revision = context.state.revision
-    put_service(context, WEB, desired_count=2 * MAX_STARTS + 1)
-    await until(lambda: len(wanted(context)) == 2 * MAX_STARTS + 1)
-    assert context.state.revision >= revision + 4  # the records, and three turns
+    put_service(context, WEB, desired_count=7)
+    await until(lambda: len(wanted(context)) == 7)
+    assert context.state.revision >= revision + 5  # the records, and four turns
+    assert len(decisions) == 1
+    await settle()
+    assert len(wanted(context)) == 7
+
+
+async def test_what_is_left_of_a_decision_is_dropped_when_the_service_has_changed(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    add_host(context, "a")
+    service = put_service(context, WEB, desired_count=7)
+    await until(lambda: len(wanted(context)) == 2)
+    put(context, replace(service, desired_count=3))
+    await settle()
+    assert len(wanted(context)) == 3
+    assert len(context.state.tasks) == 3
+
+
+async def test_a_task_that_ends_while_others_are_yet_to_start_is_news(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    """A breaker must be able to trip before thousands have been started."""
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=7)
+    await until(lambda: len(wanted(context)) == 2)
+    report(context, wanted(context)[0], TaskStatus.STOPPED, stop_code=StopCode.ESSENTIAL_CONTAINER_EXITED)
+    await until(lambda: len(decisions) == 2)
+    assert len(decisions[1].tasks) < 7
+
+
+async def test_a_service_without_room_is_started_as_far_as_it_goes_and_says_so_once(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    add_host(context, "a", cpu=500)
+    put_service(context, WEB, desired_count=9)
+    await until(lambda: len(wanted(context)) == 5)
+    await settle()
+    assert len(decisions) <= 4
+    assert sum("was unable to place a task" in event.message for event in context.state.events) == 1
+    add_host(context, "b", cpu=10_000)
+    await until(lambda: len(wanted(context)) == 9)
+
+
+async def test_of_large_services_one_is_started_after_another_while_small_ones_need_not_wait(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    add_host(context, "a", cpu=10**6, memory=10**6)
+    put_service(context, WEB, desired_count=20)
+    for number, count in ((2, 20), (3, 1)):
+        name, deployment = f"web-{number}", f"ecs-svc/{number}"
+        of_it = {"service_id": f"{number:032}", "service": f"default/{name}"}
+        put(
+            context,
+            a_revision(id=f"{number:019}", **of_it),
+            a_deployment(id=deployment, revision=f"{number:019}", progressed_at=context.clock.now(), **of_it),
+            a_service(id=of_it["service_id"], name=name, desired_count=count, deployments=(deployment,)),
+        )
+
+    def tasks_of(name: str) -> int:
+        return sum(task.group == f"service:{name}" for task in wanted(context))
+
+    await until(lambda: tasks_of("web") == 20)
+    assert tasks_of("web-2") == 2
+    assert tasks_of("web-3") == 1
+    await until(lambda: tasks_of("web-2") == 20)
+
+
+async def test_tasks_are_shared_out_among_capacity_providers_however_many_turns_it_takes(
+    context: Context, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    add_host(context, "steady", cpu=10**4, memory=10**4)
+    add_host(context, "cheap", cpu=10**4, memory=10**4, attributes={"homeport.preemptible": "true"})
+    strategy = [
+        {"capacityProvider": "FARGATE", "weight": 1},
+        {"capacityProvider": "FARGATE_SPOT", "weight": 3},
+    ]
+    put_service(context, WEB, desired_count=0)
+    revision, service = next(iter(context.state.revisions)), next(iter(context.state.services))
+    put(context, replace(revision, document={"capacityProviderStrategy": strategy}))
+    put(context, replace(service, desired_count=8))
+    await until(lambda: len(wanted(context)) == 8)
+    assert Counter(task.capacity_provider for task in wanted(context)) == {"FARGATE": 2, "FARGATE_SPOT": 6}
 
 
 async def test_many_reports_make_few_looks(context: Context, clock: ManualClock) -> None:
