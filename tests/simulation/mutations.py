@@ -154,6 +154,15 @@ def _apply_report_without_reason(context: Any, instance_id: Any, report: TaskRep
     return _apply_report(context, instance_id, replace(report, stopped_reason=None, stop_code=None))
 
 
+_assign = Worker.assign
+
+
+async def _assign_over_gaps(self: Worker, assignments: Assignments) -> None:
+    """Take each increment for the next one."""
+    follows = assignments.base is not None and self._revision >= 0
+    await _assign(self, replace(assignments, base=self._revision) if follows else assignments)
+
+
 # ---------------------------------------------------------------- the host's resources
 
 
@@ -243,6 +252,13 @@ MUTATIONS: Final = (
         "increments lack what is to be removed",
         5,
         ((Wishes, "increment", _increment_without_removals),),
+    ),
+    Mutation(
+        "gaps-unseen",
+        "an agent takes an increment although one before it was lost",
+        900,
+        ((Worker, "assign", _assign_over_gaps),),
+        needs=("lose_sets",),
     ),
     Mutation(
         "reports-again",

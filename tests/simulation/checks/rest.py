@@ -110,6 +110,8 @@ class Rest:
         for task_id, state in known.items():
             if task_id not in wished and not state.over:
                 raise Violation(AGREE, f"{machine.name} still has task {task_id}, which isn't assigned to it")
+            if task_id not in wished and state.removed_at is None:
+                raise Violation(AGREE, f"{machine.name} will never clean up after task {task_id}")
             if self._moves(task_id):
                 continue
             task = self._containers.task(task_id)
