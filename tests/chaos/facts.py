@@ -118,3 +118,5 @@ class Facts:
     #: Task ARN -> when it was first seen to be STOPPED, in seconds of the monotonic clock.
     stopped_at: Mapping[str, float] = field(default_factory=dict)
     happened: Sequence[Happened] = ()
+    #: Container id -> the exit code that its Engine showed during the run.
+    exit_codes: Mapping[str, int] = field(default_factory=dict)

@@ -17,7 +17,9 @@ _SERVICES_AT_A_TIME: Final = 10
 _GROUP: Final = f"/homeport/default/{JOB}"
 
 
-def gather(site: Site, *, stopped_at: Mapping[str, float], happened: Sequence[Happened]) -> Facts:
+def gather(
+    site: Site, *, stopped_at: Mapping[str, float], happened: Sequence[Happened], exit_codes: Mapping[str, int]
+) -> Facts:
     """Return all facts but what containers said. Raises OSError or botocore's errors if somebody does not answer."""
     ecs = site.fleet.ecs
     instances = {each["containerInstanceArn"]: each for each in site.container_instances(ecs)}
@@ -31,6 +33,7 @@ def gather(site: Site, *, stopped_at: Mapping[str, float], happened: Sequence[Ha
         marks=Marks.read((site.ground / "marks").read_text()),
         stopped_at=stopped_at,
         happened=happened,
+        exit_codes=exit_codes,
     )
 
 

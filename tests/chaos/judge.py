@@ -48,7 +48,13 @@ class _Case:
         return self.facts.marks.ends.get(task.runtime_id[:_SHORT_ID], ())
 
     def engine_says(self, task: TaskFact) -> int | None:
-        return next((each.exit_code for each in self.containers[task.id] if each.id == task.runtime_id), None)
+        """The exit code that its Engine shows, or showed before the container was cleaned up."""
+        now = next((each.exit_code for each in self.containers[task.id] if each.id == task.runtime_id), None)
+        return self.facts.exit_codes.get(task.runtime_id) if now is None else now
+
+    def is_there(self, task: TaskFact) -> bool:
+        """Whether its Engine still has the task's container."""
+        return any(each.id == task.runtime_id for each in self.containers[task.id])
 
     def engine_fault(self, task: TaskFact, since: float, *, fatal: bool) -> str:
         """Name a fault of the task's Engine in its life; `fatal`: one that ends the containers which run."""
@@ -223,14 +229,19 @@ def judge_lines(requests: Sequence[Request], facts: Facts) -> Verdict:
             began = task.runtime_id[:_SHORT_ID] in facts.marks.starts
             kept = list(facts.kept.get(arn, ())).count(line)
             if kept > 1 or (kept == 0 and case.ends(task)):
-                _judge_line(verdict, arn, line, kept, list(facts.said.get(arn, ())).count(line))
+                said = list(facts.said.get(arn, ())).count(line) if case.is_there(task) else None
+                _judge_line(verdict, arn, line, kept, said, case.engine_fault(task, request.at, fatal=False))
             elif kept and not began:
                 verdict.losses.append(f"{arn}: {line!r} is kept, and its container never started")
     return verdict
 
 
-def _judge_line(verdict: Verdict, arn: str, line: str, kept: int, said: int) -> None:
+def _judge_line(verdict: Verdict, arn: str, line: str, kept: int, said: int | None, fault: str) -> None:
+    """`said`: how often its Engine has the line; None if it has the container no more. `fault`: of that Engine."""
     if kept == said:
         verdict.excused[f"{line.split()[0]} {said} times: so its Engine has it"] += 1
+    elif said is None and not kept and fault:
+        verdict.excused[f"not kept, and its container is cleaned up: {fault}"] += 1
     else:
-        verdict.losses.append(f"{arn}: {line!r} is kept {kept} times; its Engine has it {said} times")
+        has = "has the container no more" if said is None else f"has it {said} times"
+        verdict.losses.append(f"{arn}: {line!r} is kept {kept} times; its Engine {has}")

@@ -22,7 +22,7 @@ from tests.chaos.load import SERVICE_TAGS, Load
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.recovery import Recoveries, Recovery
 from tests.chaos.site import Site, site
-from tests.chaos.watch import Watch
+from tests.chaos.watch import EngineWatch, Watch
 from tests.chaos.workload import ANCHOR, register_all
 from tests.e2e.harness import eventually
 
@@ -65,9 +65,10 @@ def run(
         revisions = register_all(made.fleet, image, made.ground)
         load = Load(client, result.ledger, seed=seed, pace=pace)
         recoveries = Recoveries(made, client, load.caller)
-        watch = Watch(client)
+        watch, engines = Watch(client), EngineWatch(made.hosts.values())
         _anchor(made, load, revisions[0])
         watch.start()
+        engines.start()
         result.began_at = time.monotonic()
         instances = [host.instance for host in made.hosts.values()]
         with load.running(revisions=revisions, instances=instances):
@@ -76,8 +77,9 @@ def run(
         result.load_s = time.monotonic() - result.began_at
         recoveries.wait()
         result.recoveries = recoveries.found
-        _come_to_rest(made, result, watch)
+        _come_to_rest(made, result, watch, engines)
         watch.stop()
+        engines.stop()
         result.polls = watch.polls
         result.exits = [each for keeper in made.keepers for each in keeper.exits]
         result.losses += [*watch.backwards, *load.broken, *result.ledger.server_errors, *_unexcused(result)]
@@ -131,12 +133,12 @@ def _carry_out(made: Site, plan: Sequence[Fault], began_at: float, recoveries: R
     return happened
 
 
-def _come_to_rest(made: Site, result: Result, watch: Watch) -> None:
+def _come_to_rest(made: Site, result: Result, watch: Watch, engines: EngineWatch) -> None:
     """Judge until there is nothing amiss, or the cluster has had its time; then judge what containers said."""
     began_at = time.monotonic()
     requests = list(result.ledger.requests())
     while True:
-        verdict, facts = _look(made, requests, result, watch)
+        verdict, facts = _look(made, requests, result, watch, engines)
         result.rest_s = time.monotonic() - began_at
         if not verdict.losses or result.rest_s > _REST_WITHIN_S:
             break
@@ -150,9 +152,16 @@ def _come_to_rest(made: Site, result: Result, watch: Watch) -> None:
     result.tasks, result.containers = len(facts.tasks), len(facts.containers)
 
 
-def _look(made: Site, requests: Sequence[Any], result: Result, watch: Watch) -> tuple[Verdict, Facts | None]:
+def _look(
+    made: Site, requests: Sequence[Any], result: Result, watch: Watch, engines: EngineWatch
+) -> tuple[Verdict, Facts | None]:
     try:
-        facts = gather(made, stopped_at=dict(watch.stopped_at), happened=result.happened)
+        facts = gather(
+            made,
+            stopped_at=dict(watch.stopped_at),
+            happened=result.happened,
+            exit_codes=dict(engines.exit_codes),
+        )
     except (AssertionError, BotoCoreError, ClientError, OSError, subprocess.TimeoutExpired) as error:
         return Verdict([f"somebody does not answer: {error!r}"]), None
     return judge(requests, facts), facts

@@ -1,17 +1,26 @@
-"""Polls every task's status during a run: none may ever go backwards, whatever is killed."""
+"""What is seen during a run: every task's status, which may never go backwards, whatever is killed; and the exit codes
+that Engines show, for what is cleaned up before the end.
+"""
 
+import re
+import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from homeport.status import DesiredStatus, TaskStatus
+from tests.chaos.site import HostNode
 
-__all__ = ["Watch"]
+__all__ = ["EngineWatch", "Watch"]
 
 _EVERY_S: Final = 1.0
 _AT_A_TIME: Final = 100
+#: Agents keep containers of finished tasks for far longer.
+_ENGINES_EVERY_S: Final = 10.0
+_EXITED: Final = re.compile(r"^(\w+) Exited \((\d+)\)", re.M)
 
 
 class Watch:
@@ -59,3 +68,33 @@ class Watch:
         self._seen[arn] = now
         if now[0] is TaskStatus.STOPPED:
             self.stopped_at.setdefault(arn, time.monotonic())
+
+
+class EngineWatch:
+    """What Engines show of containers that have ended. One thread looks; others read afterwards."""
+
+    def __init__(self, hosts: Iterable[HostNode]) -> None:
+        self._hosts = tuple(hosts)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
+        #: Container id -> the exit code that was shown last.
+        self.exit_codes: dict[str, int] = {}
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_ENGINES_EVERY_S):
+            for host in self._hosts:
+                try:
+                    self.note(host.docker("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Status}}"))
+                except (AssertionError, OSError, subprocess.SubprocessError):
+                    continue  # it is away; it is asked again
+
+    def note(self, shown: str) -> None:
+        """Take in `ID Exited (CODE) 2 minutes ago`, one a line; other lines are of containers that haven't ended."""
+        self.exit_codes.update((container, int(code)) for container, code in _EXITED.findall(shown))

@@ -10,6 +10,7 @@ from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, S
 from tests.chaos.judge import judge, judge_lines
 from tests.chaos.ledger import Outcome, Request
 from tests.chaos.plan import Fault, Kind, Part
+from tests.chaos.watch import EngineWatch
 
 ARN = "arn:aws:ecs:us-east-1:1:task/default/t1"
 CONTAINER = "c0ffee000000" + "0" * 52
@@ -128,6 +129,21 @@ def test_an_end_that_its_engine_tells_wrongly_is_excused() -> None:
     verdict = judge([_run()], _facts(replace(ENDED, exit_code=255), containers=[_container(exit_code=255)]))
     assert verdict.losses == []
     assert verdict.excused.total() == 1
+
+
+def test_what_an_engine_showed_before_the_container_was_cleaned_up_counts() -> None:
+    wrong = replace(ENDED, exit_code=255)
+    assert "is said to have ended with 255" in _losses(_run(), _facts(wrong, containers=[]))[0]
+    assert _losses(_run(), _facts(wrong, containers=[], exit_codes={CONTAINER: 255})) == []
+    assert _losses(_run(), _facts(wrong, containers=[], exit_codes={CONTAINER: 3})) != []
+
+
+def test_exit_codes_are_read_from_what_docker_ps_shows() -> None:
+    watch = EngineWatch(())
+    watch.note(
+        f"{CONTAINER} Exited (255) 2 minutes ago\nabc Up 3 seconds\ndef Created\nfed Exited (0) Less than a second ago"
+    )
+    assert watch.exit_codes == {CONTAINER: 255, "fed": 0}
 
 
 def test_an_attempt_that_was_not_heard_of_may_come_after_one_that_found_no_host() -> None:
@@ -254,3 +270,11 @@ def test_a_deleted_service_has_no_tasks() -> None:
 def test_a_line_is_kept_once_if_its_engine_has_it(kept: list[str], said: list[str], lost: bool) -> None:
     verdict = judge_lines([_run()], _facts(kept={ARN: kept}, said={ARN: said}))
     assert bool(verdict.losses) is lost
+
+
+def test_a_line_of_a_container_that_is_cleaned_up_must_be_kept_unless_its_engine_was_at_fault() -> None:
+    assert judge_lines([_run()], _facts(containers=[])).losses != []
+    assert judge_lines([_run()], _facts(containers=[], kept={ARN: ["said job"]})).losses == []
+    verdict = judge_lines([_run()], _facts(containers=[], happened=[_engine_fault()]))
+    assert verdict.losses == []
+    assert verdict.excused.total() == 1
