@@ -112,6 +112,7 @@ class ServiceLoop:
     async def _follow(self) -> None:
         while True:
             with self._context.state.snapshot_and_watch() as watch:
+                self._unfinished.clear()  # what has happened since isn't known
                 self._agenda.mark(service.key for service in self._context.state.services)
                 try:
                     await self._follow_commits(watch)
