@@ -88,6 +88,8 @@ class Rest:
         process = world.processes.get(name)
         if process is None or not process.alive:
             raise Violation(CONNECTED, f"{name} isn't running")
+        if machine is None and not world.controlplane.up.is_set():
+            raise Violation(CONNECTED, f"{name} has yet to read its journal")
 
     def _check_connected(self, world: "World", instance: InstanceRecord) -> None:
         presence = world.controlplane.state.presence.of(instance.id)
