@@ -1,8 +1,10 @@
 """What the tasks of a deployment or task set are made by: an order (`Launch`) and what it asks of a host (`Demand`)."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.launch import Launch, Launcher
 from controlplane.api.ecs.placement import demand_of
 from controlplane.context import Context
@@ -11,10 +13,11 @@ from controlplane.services.isolation import stops_when_isolated
 from controlplane.services.rebalance import ZONE
 from controlplane.services.task_tags import task_tags
 from controlplane.services.timing import timing_of
-from controlplane.state.records import TaskDefinitionRecord
+from controlplane.state.records import TaskDefinitionRecord, TaskRecord
 from controlplane.state.service_records import ServiceRecord
+from homeport.status import DesiredStatus, TaskStatus
 
-__all__ = ["Order", "demand_of_revision", "order_of"]
+__all__ = ["Order", "demand_of_revision", "next_providers", "order_of"]
 
 Document = Mapping[str, Any]
 
@@ -88,6 +91,26 @@ def make_order(
         strategy=service.settings.get("placementStrategy") or _DEFAULT_STRATEGY,
     )
     return Order(launcher, demand, strategy)
+
+
+def next_providers(
+    order: Order, service: ServiceRecord, started_by: str, tasks: Iterable[TaskRecord], count: int
+) -> Counter[str]:
+    """Return how many of the next `count` tasks of a deployment or task set go to each capacity provider, "" for none.
+
+    `tasks`: those of the service, whichever deployment they belong to.
+    """
+    if not order.strategy:
+        return Counter({"": count})
+    present = Counter(
+        task.capacity_provider
+        for task in tasks
+        if task.started_by == started_by
+        and task.desired is not DesiredStatus.STOPPED
+        and task.status is not TaskStatus.STOPPED
+        and task.lost_at is None
+    )
+    return Counter(providers_for_service(order.strategy, service.desired_count, present, count))
 
 
 def demand_of_revision(context: Context, service: ServiceRecord) -> Demand | None:

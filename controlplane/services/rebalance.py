@@ -120,8 +120,8 @@ def _best_move(
     """Return the task that gains most from being where its replacement would be placed; None if none gains."""
     # The seed is of no matter: chance decides only in strategies that aren't rebalanced.
     placement = place(candidates, demand, 1, random.Random(0))
-    if not placement.chosen:
-        return None
+    if not placement.chosen or placement.chosen[0] in demand.avoid:
+        return None  # no evenness is worth a host where the service's tasks have failed
     hosts = {candidate.id: candidate for candidate in candidates}
     target = hosts[placement.chosen[0]]
 

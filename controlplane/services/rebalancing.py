@@ -7,14 +7,17 @@ begin a little early.
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
+from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.context import Context
-from controlplane.scheduling.model import candidates_of
-from controlplane.services.orders import demand_of_revision
+from controlplane.scheduling.model import Demand, candidates_of
+from controlplane.services.orders import Order, next_providers, order_of
 from controlplane.services.rebalance import ZONE, Moves, moves
 from controlplane.services.timing import wants_rebalance
 from controlplane.state.records import TaskRecord
-from controlplane.state.service_records import ServiceRecord
-from homeport.ids import TaskId
+from controlplane.state.service_records import DeploymentRecord, ServiceRecord
+from homeport.ids import InstanceId, TaskId
 
 __all__ = ["Rebalancer", "is_rebalanced"]
 
@@ -40,14 +43,15 @@ class Rebalancer:
         if not is_rebalanced(service) or service.status != "ACTIVE" or not service.deployments:
             return _NONE
         deployment = self._context.state.deployments.get(service.deployments[0])
-        demand = demand_of_revision(self._context, service)
-        if deployment is None or demand is None:
+        order = order_of(self._context, service, service.deployments[0])
+        if deployment is None or order is None:
             return _NONE
+        tasks = tuple(tasks)
         now = self._context.clock.now()
         found = moves(
             tasks,
             candidates_of(self._context.state, service.cluster),
-            demand,
+            self._demand(order, service, deployment, tasks),
             desired=service.desired_count,
             steady=deployment.steady and len(service.deployments) == 1,
             now=now,
@@ -59,6 +63,20 @@ class Rebalancer:
         if found.begun:
             self._last_moved_at[service.key] = now
         return found
+
+    def _demand(
+        self, order: Order, service: ServiceRecord, deployment: DeploymentRecord, tasks: Iterable[TaskRecord]
+    ) -> Demand:
+        """Return the demand by which a replacement will be placed.
+
+        By any other it might end up where the task came from, and be moved again, for ever.
+        """
+        provider = next(iter(next_providers(order, service, deployment.id, tasks, 1)), "")
+        return replace(
+            order.demand,
+            constraints=(*order.demand.constraints, *provider_constraints(self._context.state, provider)),
+            avoid=frozenset(map(InstanceId, deployment.host_failures)),
+        )
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a service that is gone."""

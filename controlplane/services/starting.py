@@ -6,7 +6,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from controlplane.api.ecs.capacity import providers_for_service
 from controlplane.api.ecs.capacity_providers import provider_constraints
 from controlplane.api.errors import ApiError
 from controlplane.context import Context
@@ -15,11 +14,10 @@ from controlplane.scheduling.filters import filters_of, first_refusal, would_fit
 from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal, candidate_of
 from controlplane.scheduling.sentences import services_sentence
 from controlplane.services.model import Blocked, Say, Snapshot, Start
-from controlplane.services.orders import Order, order_of
+from controlplane.services.orders import Order, next_providers, order_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.state import Transaction
 from homeport.ids import InstanceId, TaskId
-from homeport.status import DesiredStatus, TaskStatus
 
 __all__ = ["MAX_STARTS", "Starter"]
 
@@ -100,18 +98,8 @@ class Starter:
     # ------------------------------------------------------------ wherever they fit
 
     def _providers(self, action: Start, order: Order) -> Counter[str]:
-        if not order.strategy:
-            return Counter({"": action.count})
-        present = Counter(
-            task.capacity_provider
-            for task in self._state.tasks.where("service", (self._service.cluster, self._service.group))
-            if task.started_by == action.deployment
-            and task.desired is not DesiredStatus.STOPPED
-            and task.status is not TaskStatus.STOPPED
-            and task.lost_at is None
-        )
-        chosen = providers_for_service(order.strategy, self._service.desired_count, present, action.count)
-        return Counter(chosen)
+        tasks = self._state.tasks.where("service", (self._service.cluster, self._service.group))
+        return next_providers(order, self._service, action.deployment, tasks, action.count)
 
     def _place(self, action: Start, order: Order, provider: str, count: int) -> None:
         extra = provider_constraints(self._state, provider) if provider else ()

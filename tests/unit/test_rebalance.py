@@ -197,6 +197,13 @@ def test_hosts_that_cannot_take_the_task_do_not_count() -> None:
     assert cluster.spread() == {"a": 3, "b": 0, "c": 1}
 
 
+def test_a_host_to_be_avoided_is_no_place_to_move_to_even_if_no_other_has_room() -> None:
+    cluster = two_hosts(c=0)
+    cluster.demand = replace(cluster.demand, avoid=frozenset({InstanceId("b")}))
+    cluster.hosts["a"] = ("", 4)
+    assert cluster.ask() == Moves()
+
+
 def test_packed_and_random_services_are_left_as_they_are() -> None:
     for strategy in (Strategy("binpack", "memory"), Strategy("random")):
         cluster = two_hosts()

@@ -16,6 +16,7 @@ from controlplane.fleet.reports import apply_report
 from controlplane.services.deciding.decide import decide
 from controlplane.services.loop import ServiceLoop
 from controlplane.services.model import Decision, Snapshot
+from controlplane.services.rebalance import ZONE
 from controlplane.state.presence import Presence
 from controlplane.state.records import TaskRecord
 from controlplane.state.validate import validate
@@ -360,6 +361,28 @@ async def test_tasks_are_shared_out_among_capacity_providers_however_many_turns_
     put(context, replace(service, desired_count=8))
     await until(lambda: len(wanted(context)) == 8)
     assert Counter(task.capacity_provider for task in wanted(context)) == {"FARGATE": 2, "FARGATE_SPOT": 6}
+
+
+@pytest.mark.parametrize("obstacle", ["", "tasks failed there", "not of the capacity provider"])
+async def test_a_task_is_moved_only_if_its_replacement_would_be_placed_there(
+    context: Context, clock: ManualClock, loop: ServiceLoop, obstacle: str
+) -> None:
+    """Else it would be placed elsewhere, and be moved again ten seconds later, for ever."""
+    spot = {"homeport.preemptible": "true"}
+    for host in ("a", "b"):
+        add_host(context, host, attributes={ZONE: "first", **spot})
+    put_service(context, WEB, desired_count=0, tags={"homeport:rebalance": "true"})
+    revision, service = next(iter(context.state.revisions)), next(iter(context.state.services))
+    put(context, replace(revision, document={"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]}))
+    put(context, replace(service, desired_count=2))
+    await until(lambda: len(wanted(context)) == 2)
+    report_all(context, TaskStatus.RUNNING)
+    await move(clock, loop, 6)
+    if obstacle == "tasks failed there":
+        put(context, replace(next(iter(context.state.deployments)), host_failures={"c": 1}))
+    add_host(context, "c", attributes={ZONE: "second"} | ({} if obstacle == "not of the capacity provider" else spot))
+    await move(clock, loop, 11)
+    assert len(wanted(context)) == (2 if obstacle else 3)
 
 
 async def test_many_reports_make_few_looks(context: Context, clock: ManualClock) -> None:
