@@ -252,7 +252,7 @@ class Installation:
             aws_access_key_id=key["access_key_id"],
             aws_secret_access_key=key["secret_access_key"],
             verify=self.endpoint["ca_bundle"] or True,
-            config=Config(retries={"max_attempts": 1}, max_pool_connections=50, **options),
+            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=50, **options),
         )
 
     @property
