@@ -16,7 +16,7 @@ from controlplane.services.deciding import census
 from controlplane.services.deciding.bounds import bounds_of
 from controlplane.services.look import usable_hosts
 from controlplane.services.orders import demand_of_revision
-from controlplane.state.records import TaskRecord
+from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RevisionRecord, RolloutState, ServiceRecord
 from homeport.spec import Resources
 from homeport.status import TaskStatus
@@ -95,6 +95,15 @@ def _fits_anywhere(context: Context, cluster: str, demand: Demand) -> bool:
     return bool(place(candidates_of(context.state, cluster), demand, 1, random.Random(0)).chosen)
 
 
+def _waits(context: Context, instance: InstanceRecord) -> bool:
+    """Whether a DRAINING host has tasks of REPLICA services that have nowhere to go: DAEMONs leave after them."""
+    strategies = {service.group: service.scheduling_strategy for service in context.state.services}
+    groups = context.state.load.of(instance.id).groups
+    return instance.status == "DRAINING" and any(
+        count and strategies.get(group) == "REPLICA" for group, count in groups.items()
+    )
+
+
 def _check_daemon(service: ServiceRecord, tasks: Iterable[TaskRecord], context: Context) -> None:
     try:
         demand = demand_of_revision(context, service)
@@ -103,6 +112,7 @@ def _check_daemon(service: ServiceRecord, tasks: Iterable[TaskRecord], context: 
     if demand is None:
         return
     hosts = {instance.id for instance in usable_hosts(context, service, demand)}
+    hosts |= {instance.id for instance in context.state.instances if _waits(context, instance)}
     on_hosts = [task.instance_id for task in tasks if census.is_live(task)]
     for host in on_hosts:
         if host not in hosts or on_hosts.count(host) > 1:

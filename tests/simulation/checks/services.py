@@ -112,7 +112,7 @@ class Services:
         stopped = [(old, new) for old, new in changes if old is not None and _stops(old, new)]
         bounds = bounds_of(service, service.desired_count)
         if started:
-            occupied = sum(map(census.occupies, self.tasks_of(service)))
+            occupied = sum(census.occupies(task) and not _only_prepared(task) for task in self.tasks_of(service))
             if occupied > bounds.upper:
                 raise Violation(
                     BOUNDS, f"{service.name} starts {len(started)} tasks and then has {occupied} of {bounds.upper}"
@@ -199,6 +199,11 @@ class Services:
             raise Violation(
                 COUNTED_ONCE, f"{new.id} counts {old.failed_tasks}, then {new.failed_tasks} failures, at {ends} ends"
             )
+
+
+def _only_prepared(task: TaskRecord) -> bool:
+    """Whether nothing of it ever ran or will: it was made to take another's place, and wasn't released."""
+    return task.replaces is not None and task.released_at is None
 
 
 def _starts(old: TaskRecord | None, new: TaskRecord) -> bool:
