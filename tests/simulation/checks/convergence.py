@@ -78,7 +78,9 @@ def _check_replicas(
     sick = [task.id for task in current if not census.looks_healthy(task)]
     if sick:
         raise Violation(CONVERGES, f"service {service.name} has tasks that work, and are not healthy: {sick}")
-    complete = len(current) == len(live) == service.desired_count
+    # One whose host drains is yet to be replaced, should there ever be room.
+    drains = {instance.id for instance in context.state.instances if instance.status == "DRAINING"}
+    complete = len(current) == len(live) == service.desired_count and all(t.instance_id not in drains for t in live)
     if complete and deployment.rollout is not RolloutState.COMPLETED:
         raise Violation(CONVERGES, f"service {service.name} has all it wants, and {deployment.id} isn't COMPLETED")
 
