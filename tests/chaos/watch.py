@@ -6,7 +6,9 @@ import re
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,18 +25,13 @@ _ENGINES_EVERY_S: Final = 10.0
 _EXITED: Final = re.compile(r"^(\w+) Exited \((\d+)\)", re.M)
 
 
-class Watch:
-    """What was seen of each task. One thread polls; others read afterwards."""
+class _Watcher(ABC):
+    """Looks every so often, in a thread of its own; others read afterwards what was seen."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._seen: dict[str, tuple[int, int]] = {}
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
-        self.polls = 0
-        self.backwards: list[str] = []
-        #: Task ARN -> when it was first seen to be STOPPED, in seconds of the monotonic clock.
-        self.stopped_at: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._watch, name=type(self).__name__, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -44,11 +41,29 @@ class Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(_EVERY_S):
-            try:
-                self._poll()
-            except (BotoCoreError, ClientError):
-                continue  # nobody answers; what is seen next counts
+        while not self._over.wait(self._every_s):
+            self._look()
+
+    @abstractmethod
+    def _look(self) -> None: ...
+
+
+class Watch(_Watcher):
+    """What was seen of each task."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(_EVERY_S)
+        self._client = client
+        self._seen: dict[str, tuple[int, int]] = {}
+        self.polls = 0
+        self.backwards: list[str] = []
+        #: Task ARN -> when it was first seen to be STOPPED, in seconds of the monotonic clock.
+        self.stopped_at: dict[str, float] = {}
+
+    def _look(self) -> None:
+        # If nobody answers, what is seen next counts.
+        with suppress(BotoCoreError, ClientError):
+            self._poll()
 
     def _poll(self) -> None:
         pages = self._client.get_paginator("list_tasks").paginate()
@@ -70,30 +85,20 @@ class Watch:
             self.stopped_at.setdefault(arn, time.monotonic())
 
 
-class EngineWatch:
-    """What Engines show of containers that have ended. One thread looks; others read afterwards."""
+class EngineWatch(_Watcher):
+    """What Engines show of containers that have ended."""
 
     def __init__(self, hosts: Iterable[HostNode]) -> None:
+        super().__init__(_ENGINES_EVERY_S)
         self._hosts = tuple(hosts)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
         #: Container id -> the exit code that was shown last.
         self.exit_codes: dict[str, int] = {}
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(_ENGINES_EVERY_S):
-            for host in self._hosts:
-                try:
-                    self.note(host.docker("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Status}}"))
-                except (AssertionError, OSError, subprocess.SubprocessError):
-                    continue  # it is away; it is asked again
+    def _look(self) -> None:
+        for host in self._hosts:
+            # One that is away is asked again.
+            with suppress(AssertionError, OSError, subprocess.SubprocessError):
+                self.note(host.docker("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Status}}"))
 
     def note(self, shown: str) -> None:
         """Take in `ID Exited (CODE) 2 minutes ago`, one a line; other lines are of containers that haven't ended."""
