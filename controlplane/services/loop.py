@@ -68,6 +68,8 @@ class _Unfinished(NamedTuple):
     snapshot: Snapshot
     starts: tuple[Start, ...]
     records: tuple[Record, ...]
+    #: The revision that the decision's first turn made: what it stopped and gave up itself is no news to it.
+    revision: int
 
 
 class ServiceLoop:
@@ -124,10 +126,13 @@ class ServiceLoop:
             for commit in await watch.next_batch():
                 for change in commit.changes:
                     key = _service_of(change)
-                    if key is not None:
-                        self._agenda.mark((key,))
-                        if not _is_progress(change) and (unfinished := self._drop_unfinished(key)) is not None:
-                            self._pace(key, len(unfinished.snapshot.tasks))
+                    if key is None:
+                        continue
+                    self._agenda.mark((key,))
+                    unfinished = self._unfinished.get(key)
+                    if unfinished is not None and commit.revision > unfinished.revision and not _is_progress(change):
+                        self._drop_unfinished(key)
+                        self._pace(key, len(unfinished.snapshot.tasks))
 
     def _take_hosts(self) -> None:
         """Mark the services that a change of hosts concerns."""
@@ -199,7 +204,7 @@ class ServiceLoop:
 
     def _go_on(self, key: str, unfinished: _Unfinished) -> None:
         try:
-            self._carry_out(key, unfinished.snapshot, Decision(actions=unfinished.starts))
+            self._carry_out(key, unfinished.snapshot, Decision(actions=unfinished.starts), since=unfinished.revision)
         except Exception:
             self._drop_unfinished(key)
             raise
@@ -221,26 +226,26 @@ class ServiceLoop:
             key, min((at for at in (decision.wake_at, moves.wake_at) if at is not None), default=None)
         )
 
-    def _carry_out(self, key: str, snapshot: Snapshot, decision: Decision) -> Acted:
+    def _carry_out(self, key: str, snapshot: Snapshot, decision: Decision, *, since: int | None = None) -> Acted:
         acted = act(self._context, snapshot, decision)
-        service = self._context.state.services.get(key)
+        state = self._context.state
+        service = state.services.get(key)
         if acted.blocked is not None:
             self._blocked[key] = acted.blocked
         if acted.left and acted.blocked is None and service is not None:
-            records = _records_of(self._context.state, service)
-            self._unfinished[key] = _Unfinished(snapshot, acted.left, records)
+            self._unfinished[key] = _Unfinished(
+                snapshot, acted.left, _records_of(state, service), state.revision if since is None else since
+            )
             self._agenda.put_off(key, 0)
             self._agenda.mark([key])
         else:
             self._drop_unfinished(key)
         return acted
 
-    def _drop_unfinished(self, key: str) -> _Unfinished | None:
+    def _drop_unfinished(self, key: str) -> None:
         """Forget what is left of a decision, and let the next service go on with its own."""
-        unfinished = self._unfinished.pop(key, None)
-        if unfinished is not None:
+        if self._unfinished.pop(key, None) is not None:
             self._agenda.mark(self._unfinished)
-        return unfinished
 
     def _pace(self, key: str, tasks: int) -> None:
         now = asyncio.get_running_loop().time()

@@ -309,6 +309,26 @@ async def test_a_task_that_ends_while_others_are_yet_to_start_is_news(
     assert len(decisions[1].tasks) < 7
 
 
+async def test_what_a_decision_stops_and_gives_up_itself_is_no_news_to_it(
+    context: Context, clock: ManualClock, decisions: list[Snapshot], loop: ServiceLoop
+) -> None:
+    """Or the loss of hundreds of hosts would cost a look at all tasks for each part of what is to be replaced."""
+    add_host(context, "a")
+    put_service(context, WEB, desired_count=7)
+    await until(lambda: len(wanted(context)) == 7)
+    report_all(context, TaskStatus.RUNNING)
+    await settle()
+    connect(context, "a", connected=False)
+    add_host(context, "b")
+    await settle()
+    decisions.clear()
+    await move(clock, loop, 61)
+    await until(lambda: len(wanted(context)) == 7)
+    assert {task.instance_id for task in wanted(context)} == {"b"}
+    await settle()
+    assert [len(snapshot.tasks) for snapshot in decisions] == [7, 14], "it was looked at halfway"
+
+
 async def test_a_service_without_room_is_started_as_far_as_it_goes_and_says_so_once(
     context: Context, decisions: list[Snapshot], loop: ServiceLoop
 ) -> None:
