@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from controlplane.context import Context
 from controlplane.fleet.liveness import HostVerdict, judge
 from controlplane.scheduling.filters import Filter, active, attributes, first_refusal, member_of
@@ -13,6 +15,7 @@ from controlplane.services.isolation import least_lost_after_s
 from controlplane.services.model import Blocked, FreshIds, Host, Snapshot
 from controlplane.services.orders import demand_of_revision
 from controlplane.services.timing import timing_of
+from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import ServiceRecord
 from homeport.ids import InstanceId, TaskId, new_hex_id
@@ -56,9 +59,10 @@ def look_at(
     ids = dict.fromkeys(task.instance_id for task in tasks if task.instance_id is not None)
     if daemon:
         ids.update(dict.fromkeys(instance.id for instance in usable))
-    hosts = {
-        instance_id: verdicts.of(instance_id, _others(context, service, tasks, instance_id)) for instance_id in ids
-    }
+    hosts = {instance_id: verdicts.of(instance_id) for instance_id in ids}
+    if daemon:
+        for host_id in [host.id for host in hosts.values() if host.draining]:
+            hosts[host_id] = replace(hosts[host_id], last_of_host=_is_last(context, service, tasks, host_id))
     return Snapshot(
         service=service,
         deployments=deployments,
@@ -97,24 +101,20 @@ def usable_hosts(context: Context, service: ServiceRecord, demand: Demand) -> li
     ]
 
 
-def _others(context: Context, service: ServiceRecord, tasks: Iterable[TaskRecord], instance_id: InstanceId) -> int:
-    """Count the tasks of other, REPLICA services on a DRAINING host that a DAEMON has a task on; 0 for any other."""
-    instance = context.state.instances.get(instance_id)
-    if service.scheduling_strategy != "DAEMON" or instance is None or instance.status != "DRAINING":
-        return 0
-    own = sum(task.instance_id == instance_id for task in tasks)
+def _is_last(context: Context, service: ServiceRecord, tasks: Iterable[TaskRecord], instance_id: InstanceId) -> bool:
+    """Tell whether no task of another, REPLICA service is left on a host that a DAEMON has a task on."""
+    if all(task.instance_id != instance_id for task in tasks):
+        return True
     daemons = {
         s.group
         for s in context.state.services.where("cluster_status", (service.cluster, "ACTIVE"))
         if s.scheduling_strategy == "DAEMON" and s.name != service.name
     }
     load = context.state.load.of(instance_id)
-    moving = sum(
-        count
+    return not any(
+        count and group.startswith("service:") and group != service.group and group not in daemons
         for group, count in load.groups.items()
-        if group.startswith("service:") and group != service.group and group not in daemons
     )
-    return moving if own else 0
 
 
 class _Verdicts:
@@ -127,23 +127,33 @@ class _Verdicts:
         self._started_at = started_at
         self._lost_after_s = lost_after_s
 
-    def of(self, instance_id: InstanceId, others: int) -> Host:
+    def of(self, instance_id: InstanceId) -> Host:
         instance = self._state.instances.get(instance_id)
         presence = self._state.presence.of(instance_id)
         if instance is None or instance.status == "INACTIVE":
             # Its tasks have been given up with it, or are about to be.
             return Host(id=instance_id, verdict=HostVerdict.LOST, open=False)
+        if presence is None or not presence.connected:
+            return self._silent(instance, presence)
+        return Host(
+            id=instance_id,
+            verdict=HostVerdict.CONNECTED,
+            open=instance.status == "ACTIVE" and not presence.impaired,
+            draining=instance.status == "DRAINING",
+            drain_deadline_at=instance.drain_deadline_at,
+            heard_out=presence.heard_out,
+        )
+
+    def _silent(self, instance: InstanceRecord, presence: Presence | None) -> Host:
         verdict = judge(presence, now=self._now, started_at=self._started_at, lost_after_s=self._lost_after_s)
         heard_at = self._started_at if presence is None else max(presence.heard_at, self._started_at)
         lost_at = self._clock.now() + heard_at + self._lost_after_s - self._now
-        connected = verdict is HostVerdict.CONNECTED
         return Host(
-            id=instance_id,
+            id=instance.id,
             verdict=verdict,
-            open=instance.status == "ACTIVE" and connected and not (presence and presence.impaired),
+            open=False,
             draining=instance.status == "DRAINING",
             drain_deadline_at=instance.drain_deadline_at,
-            heard_out=connected and presence is not None and presence.heard_out,
-            last_of_host=others == 0,
+            heard_out=False,
             lost_at=lost_at if verdict is HostVerdict.UNKNOWN else None,
         )

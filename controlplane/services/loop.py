@@ -1,16 +1,14 @@
 """The loop over all services: looks at those that something has happened to, decides, acts.
 
 Nothing is polled. A service is looked at when a task, its own records or one of its hosts have changed, or when a
-moment has come that its last decision named. What happens within one event-loop turn makes one look. A look costs as
-much as the service has tasks; so that a burst of reports doesn't cost one look each, the next look at a service waits,
-the longer the more tasks are being looked at, those of other services included: a fleet that comes back concerns all.
+moment has come that its last decision named. What happens within one event-loop turn makes one look, and a burst of
+reports few of them (`pace`).
 
 Thousands of tasks are started some at a time. As long as nothing but their progress has happened to the service, the
 decision still stands, and needs no look in between.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import is_
 from time import perf_counter
@@ -25,6 +23,7 @@ from controlplane.services.act import Acted, act
 from controlplane.services.deciding.decide import decide
 from controlplane.services.look import look_at
 from controlplane.services.model import Blocked, Decision, Snapshot, Start
+from controlplane.services.pace import Pace
 from controlplane.services.rebalancing import Rebalancer, is_rebalanced
 from controlplane.state.records import InstanceRecord, Record, TaskRecord, ToldHost
 from controlplane.state.service_records import (
@@ -42,15 +41,6 @@ from homeport.status import DesiredStatus, TaskStatus
 __all__ = ["ServiceLoop"]
 
 _log: Final = structlog.get_logger(__name__)
-
-#: Seconds that the next look waits for each task of services that are being looked at. A look at 5,000 takes some
-#: 60 ms: so about a seventh of the time goes into looks, and what happens to the only busy service waits 0.4 s at most.
-_PAUSE_PER_TASK_S: Final = 8e-5
-#: How many times as long as by itself a service may have to wait for others.
-_MOST_TIMES: Final = 20
-#: A service that is looked at more often than this within a second would never rest: a bug, which is slowed down.
-_MAX_LOOKS_PER_S: Final = 500
-_CALM_DOWN_S: Final = 1.0
 
 
 class _Signature(NamedTuple):
@@ -80,11 +70,7 @@ class ServiceLoop:
         self._observe = observe
         self._started_at = context.clock.monotonic()
         self._agenda: Agenda[str] = Agenda(context.clock, "service", refresh=self._take_hosts)
-        #: Looks at each service since the second given (of the event loop's time); how many tasks these services have,
-        #: and those of the second before had.
-        self._looks: Counter[str] = Counter()
-        self._looks_since = 0.0
-        self._tasks_looked_at = self._tasks_before = 0
+        self._pace = Pace()
         self._blocked: dict[str, Blocked] = {}
         #: Only the first goes on: tasks placed by turns would have each service's ranking of hosts follow all others.
         self._unfinished: dict[str, _Unfinished] = {}
@@ -132,7 +118,7 @@ class ServiceLoop:
                     unfinished = self._unfinished.get(key)
                     if unfinished is not None and commit.revision > unfinished.revision and not _is_progress(change):
                         self._drop_unfinished(key)
-                        self._pace(key, len(unfinished.snapshot.tasks))
+                        self._put_off(key, unfinished.snapshot)
 
     def _take_hosts(self) -> None:
         """Mark the services that a change of hosts concerns."""
@@ -208,8 +194,10 @@ class ServiceLoop:
         except Exception:
             self._drop_unfinished(key)
             raise
-        # Once it is through, there is a look at whatever has happened meanwhile.
-        self._agenda.mark([key])
+        if key not in self._unfinished:
+            # It is through: whatever has happened meanwhile is looked at when its time has come.
+            self._put_off(key, unfinished.snapshot)
+            self._agenda.mark([key])
 
     def _decide(self, key: str, service: ServiceRecord) -> None:
         before = self._blocked.pop(key, None)
@@ -218,8 +206,9 @@ class ServiceLoop:
         )
         snapshot = look_at(self._context, service, started_at=self._started_at, blocked=before, moves=moves.named)
         decision = decide(snapshot, self._context.clock.now())
-        self._pace(key, len(snapshot.tasks))
         acted = self._carry_out(key, snapshot, decision)
+        if key not in self._unfinished:
+            self._put_off(key, snapshot)
         if acted.blocked is not None and acted.blocked != before:
             self._agenda.mark([key])
         self._agenda.schedule(
@@ -247,21 +236,8 @@ class ServiceLoop:
         if self._unfinished.pop(key, None) is not None:
             self._agenda.mark(self._unfinished)
 
-    def _pace(self, key: str, tasks: int) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._looks_since > 1:
-            self._looks.clear()
-            self._looks_since = now
-            self._tasks_before, self._tasks_looked_at = self._tasks_looked_at, 0
-        if key not in self._looks:
-            self._tasks_looked_at += tasks
-        self._looks[key] += 1
-        # A service of a few tasks needn't wait for those of thousands: its own looks cost next to nothing.
-        busy = max(self._tasks_looked_at, self._tasks_before)
-        pause = min(tasks * _PAUSE_PER_TASK_S * _MOST_TIMES, max(tasks, busy) * _PAUSE_PER_TASK_S)
-        if self._looks[key] > _MAX_LOOKS_PER_S:
-            _log.error("a service finds no rest", service=key)
-            pause = _CALM_DOWN_S
+    def _put_off(self, key: str, snapshot: Snapshot) -> None:
+        pause = self._pace.pause(key, len(snapshot.tasks), asyncio.get_running_loop().time())
         self._agenda.put_off(key, pause)
 
     def _forget(self, key: str) -> None:

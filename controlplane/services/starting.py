@@ -21,8 +21,8 @@ from homeport.ids import InstanceId, TaskId
 
 __all__ = ["MAX_STARTS", "Starter"]
 
-#: Tasks started in one event-loop turn: some 40 ms. Requests and heartbeats have theirs before more are started.
-MAX_STARTS: Final = 200
+#: Tasks started in one event-loop turn: some 10 ms. Requests and heartbeats have theirs before more are started.
+MAX_STARTS: Final = 50
 #: That tasks can't be placed, for the same reasons, is said again after this many seconds.
 _SAY_AGAIN_S: Final = 6 * 3600.0
 

@@ -26,7 +26,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def impaired(self) -> tuple[Condition, ...]:
         """The conditions that are not well."""
-        return tuple(condition for condition in self.conditions if not condition.ok)
+        return tuple([condition for condition in self.conditions if not condition.ok])
 
 
 class PresenceBook:

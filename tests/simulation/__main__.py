@@ -1,5 +1,6 @@
 """`python -m tests.simulation`: runs seeds, and shrinks what fails.
 
+\b
 python -m tests.simulation 10000             seeds 0 to 9999, on all cores
 python -m tests.simulation 500 --from 20000  seeds 20000 to 20499
 python -m tests.simulation --seed 4711       one seed, with all that happened

@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from controlplane.agenda import Agenda
 from controlplane.context import Context
 from controlplane.fleet.reports import apply_report
 from controlplane.services.deciding.decide import decide
@@ -420,19 +419,3 @@ async def test_many_reports_make_few_looks(context: Context, clock: ManualClock)
         await settle()
         assert len(looks) <= 3
         task.cancel()
-
-
-async def test_looks_at_large_services_wait_for_each_other_and_those_at_small_ones_hardly(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a restart each host that comes back concerns them all: looks by turns would leave time for nothing else."""
-    paced: dict[str, float] = {}
-    monkeypatch.setattr(Agenda, "put_off", lambda _, key, seconds: paced.update({key: seconds}))
-    services = ServiceLoop(context)
-    services._pace("alone", 5000)
-    alone = paced["alone"]
-    for number in range(5):
-        services._pace(f"large-{number}", 5000)
-    services._pace("small", 2)
-    assert paced["large-4"] == pytest.approx(6 * alone)
-    assert paced["small"] < alone / 100

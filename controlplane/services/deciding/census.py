@@ -70,7 +70,11 @@ def is_ready(task: TaskRecord) -> bool:
 
 def has_check(task: TaskRecord) -> bool:
     """Some essential container has a health check."""
-    return any(container.health_check is not None and container.essential for container in task.spec.containers)
+    # Not `any`: this is asked of every task of a service, and a loop costs a third.
+    for container in task.spec.containers:  # noqa: SIM110
+        if container.health_check is not None and container.essential:
+            return True
+    return False
 
 
 def running_since(task: TaskRecord) -> float:
@@ -82,4 +86,4 @@ def looks_healthy(task: TaskRecord) -> bool:
     """It runs, has been healthy, and its health checks (if any) still say so."""
     if task.status is not TaskStatus.RUNNING or task.healthy_at is None:
         return False
-    return task.health is HealthStatus.HEALTHY or not has_check(task)
+    return not has_check(task) or task.health is HealthStatus.HEALTHY

@@ -99,7 +99,7 @@ class Draft:
 
     def unhealthy(self, task: TaskRecord) -> bool:
         """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""
-        if task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
+        if self.healthy(task) or task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
             return False
         over_at = (task.running_at or task.created_at) + self._grace_s
         self.wake(over_at)

@@ -4,6 +4,8 @@ Each end is settled once, in the same decision as the deployment's or task set's
 without the other.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -44,6 +46,7 @@ def mark_healthy(draft: Draft) -> None:
 
     A silent host's tasks wait: nothing is known of them.
     """
+    healthy: defaultdict[str, list[TaskRecord]] = defaultdict(list)
     for task in draft.present():
         if task.status is not TaskStatus.RUNNING or not census.is_live(task):
             continue
@@ -60,7 +63,9 @@ def mark_healthy(draft: Draft) -> None:
             draft.wake(at)
         if at is not None and at <= draft.now:
             draft.mark_healthy(task, at)
-            _count_success(draft, task)
+            healthy[task.started_by].append(task)
+    for owner, tasks in healthy.items():
+        _count_successes(draft, owner, tasks)
 
 
 def _delayed(draft: Draft, owner: Owner, desired: int) -> Owner:
@@ -98,25 +103,26 @@ def _count_failure(draft: Draft, owner: DeploymentRecord | TaskSetRecord, task: 
     )
 
 
-def _count_success(draft: Draft, task: TaskRecord) -> None:
-    """A task has become healthy, which the circuit breaker counts; delays end only once it has lasted, too."""
-    deployment = draft.deployments.get(task.started_by)
+def _count_successes(draft: Draft, owner: str, tasks: Sequence[TaskRecord]) -> None:
+    """Tasks have become healthy, which the circuit breaker counts; delays end only once they have lasted, too."""
+    deployment = draft.deployments.get(owner)
     if deployment is not None:
         failures_left = deployment.breaker_failures
         if failures_left and breaker_of(draft.service, draft.service.desired_count).reset_on_healthy:
             failures_left = 0
-        host = str(task.instance_id or "")
+        hosts = {str(task.instance_id or "") for task in tasks}
         draft.put(
             replace(
                 deployment,
                 breaker_failures=failures_left,
                 hopeless={},
-                host_failures={h: n for h, n in deployment.host_failures.items() if h != host},
-                healthy_tasks=deployment.healthy_tasks + 1,
+                host_failures={h: n for h, n in deployment.host_failures.items() if h not in hosts},
+                healthy_tasks=deployment.healthy_tasks + len(tasks),
                 progressed_at=draft.now,
             )
         )
-    _end_delays(draft, task)
+    for task in tasks:
+        _end_delays(draft, task)
 
 
 def _end_delays(draft: Draft, task: TaskRecord) -> None:
