@@ -69,7 +69,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     avoid: frozenset[InstanceId] = frozenset()
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A host as placement sees it."""
 
     instance: InstanceRecord

@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 
-class _Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of what is seen and wanted."""
+class _Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of what is seen and wanted. Immutable trees, as records are (gc=False); a look makes one for each host."""
 
 
 # ---------------------------------------------------------------- what is seen

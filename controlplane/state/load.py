@@ -19,7 +19,7 @@ def _counts() -> defaultdict[Any, int]:
     return defaultdict(int)
 
 
-class HostLoad(msgspec.Struct):
+class HostLoad(msgspec.Struct, gc=False):
     """The sum over a host's tasks that aren't STOPPED."""
 
     cpu_units: int = 0

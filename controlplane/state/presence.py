@@ -9,7 +9,7 @@ from homeport.protocol import Condition
 __all__ = ["Presence", "PresenceBook"]
 
 
-class Presence(msgspec.Struct, frozen=True, kw_only=True):
+class Presence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a host is connected. Times are epoch seconds, for people, but for `heard_at`."""
 
     connected: bool
