@@ -53,6 +53,9 @@ class RankedHosts:
     def put(self, candidate: Candidate) -> None:
         """Take in a host, or what has become of it."""
         instance_id = candidate.id
+        present = self._hosts.get(instance_id)
+        if present is not None and present.foresaw(candidate):
+            return  # most often: it has got the task that it was chosen for
         self.drop(instance_id)
         host = self._hosts[instance_id] = Host(candidate, self._demand, is_open=False)
         if _is_pressed(candidate):

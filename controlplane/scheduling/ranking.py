@@ -48,6 +48,13 @@ class Host:
         self.candidate.load.add(self.demand.resources, 1)
         self.candidate.load.add_to_group(self.demand.group, 1)
 
+    def foresaw(self, candidate: Candidate) -> bool:
+        """Tell whether the host has become just what it was ranked as: with the tasks that were put on it here."""
+        mine = self.candidate
+        # Without a copy the load is the state's own, which is always equal to itself.
+        unchanged = mine.instance is candidate.instance and mine.presence is candidate.presence
+        return self._copied and unchanged and mine.load == candidate.load
+
     def left(self, field: str) -> int:
         """Return what is left of "cpu" (units) or "memory" (MiB)."""
         total, held = self.candidate.instance.facts.resources, self.candidate.load
