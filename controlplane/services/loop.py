@@ -193,6 +193,7 @@ class ServiceLoop:
             self._carry_out(key, unfinished.snapshot, Decision(actions=unfinished.starts), since=unfinished.revision)
         except Exception:
             self._drop_unfinished(key)
+            self._put_off(key, unfinished.snapshot)
             raise
         if key not in self._unfinished:
             # It is through: whatever has happened meanwhile is looked at when its time has come.
@@ -206,9 +207,11 @@ class ServiceLoop:
         )
         snapshot = look_at(self._context, service, started_at=self._started_at, blocked=before, moves=moves.named)
         decision = decide(snapshot, self._context.clock.now())
-        acted = self._carry_out(key, snapshot, decision)
-        if key not in self._unfinished:
-            self._put_off(key, snapshot)
+        try:
+            acted = self._carry_out(key, snapshot, decision)
+        finally:
+            if key not in self._unfinished:
+                self._put_off(key, snapshot)
         if acted.blocked is not None and acted.blocked != before:
             self._agenda.mark([key])
         self._agenda.schedule(

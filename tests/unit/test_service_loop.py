@@ -15,6 +15,7 @@ from controlplane.fleet.reports import apply_report
 from controlplane.services.deciding.decide import decide
 from controlplane.services.loop import ServiceLoop
 from controlplane.services.model import Decision, Snapshot
+from controlplane.services.pace import Pace
 from controlplane.services.rebalance import ZONE
 from controlplane.state.presence import Presence
 from controlplane.state.records import TaskRecord
@@ -255,6 +256,26 @@ async def test_a_service_that_trips_the_scheduler_stops_no_other_and_is_tried_ag
         assert failures() == 1
         await move(clock, loop, 1)
         assert failures() == 2
+
+
+async def test_a_look_that_fails_owes_its_pause_too(
+    context: Context, monkeypatch: pytest.MonkeyPatch, loop: ServiceLoop
+) -> None:
+    """Or a service of thousands that trips the scheduler would be looked at for each report."""
+    paused: list[str] = []
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    def noting(self: Pace, service: str, tasks: int, now: float) -> float:
+        paused.append(service)
+        return 0.0
+
+    monkeypatch.setattr("controlplane.services.loop.act", failing)
+    monkeypatch.setattr(Pace, "pause", noting)
+    with capture_logs():
+        put_service(context, WEB, desired_count=1)
+        await until(lambda: paused == ["default/web"])
 
 
 @pytest.fixture

@@ -39,6 +39,15 @@ def test_what_is_owed_is_forgotten_with_time_and_no_service_waits_for_ever() -> 
     assert pace.pause("later", 1000, 1000.0) == pytest.approx(alone)
 
 
+def test_what_many_small_services_owe_does_not_slow_down_a_large_one_for_long() -> None:
+    """They wait little themselves, and so owe more than they keep."""
+    pace = Pace()
+    for look in range(20_000):
+        pace.pause(f"small-{look % 100}", 50, now=look / 1000)
+    alone = Pace().pause("large", 5000, 0.0)
+    assert pace.pause("large", 5000, now=30.0) == pytest.approx(alone)
+
+
 def test_a_service_that_finds_no_rest_is_slowed_down_and_named() -> None:
     pace = Pace()
     with capture_logs() as logs:

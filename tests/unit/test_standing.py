@@ -1,16 +1,17 @@
 """Rankings kept between placements: whatever happens meanwhile, they choose what a fresh look at all hosts chooses."""
 
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
+from controlplane.context import Context
 from controlplane.scheduling.model import DEFAULT_STRATEGY, Constraint, Demand, Strategy, candidates_of
-from controlplane.scheduling.placement import place
+from controlplane.scheduling.placement import RankedHosts, place
 from controlplane.scheduling.standing import MAX_KEPT, StandingRankings
 from controlplane.state import hostlog
 from controlplane.state.hostlog import HostLog
@@ -51,6 +52,13 @@ class Standing(RuleBasedStateMachine):
         self.context = a_context()
         self.rankings = StandingRankings()
         self.tasks = 0
+
+    @initialize()
+    def hosts_are_there(self) -> None:
+        """Without them it takes luck to have two that can be chosen, let alone chosen twice."""
+        for number, host in enumerate(HOSTS):
+            put(self.context, an_instance(host, memory=6, attributes={"zone": "ab"[number % 2]}))
+            self.context.state.presence.put(host, Presence(connected=True, since=1.0, last_seen_at=1.0))
 
     @rule(host=st.sampled_from(HOSTS), memory=st.integers(0, 6), zone=st.sampled_from("ab"), status=st.integers(0, 5))
     def a_host_comes_or_changes(self, host: InstanceId, memory: int, zone: str, status: int) -> None:
@@ -159,6 +167,35 @@ def test_a_placement_looks_only_at_hosts_that_have_changed() -> None:
     book.looked_at.clear()
     rankings.place(context.state, "default", a_demand(), 1, random.Random(1))
     assert book.looked_at == [chosen], "a heartbeat is no change"
+
+
+def _five_hosts() -> Context:
+    context = a_context()
+    put(context, *(an_instance(host) for host in HOSTS))
+    for host in HOSTS:
+        context.state.presence.put(host, Presence(connected=True, since=1.0, last_seen_at=1.0))
+    return context
+
+
+class _Anew(RankedHosts):
+    """Notes which hosts are ranked anew."""
+
+    dropped: ClassVar[list[InstanceId]] = []
+
+    def drop(self, instance_id: InstanceId) -> None:
+        self.dropped.append(instance_id)
+        super().drop(instance_id)
+
+
+def test_hosts_that_got_the_tasks_they_were_chosen_for_are_not_ranked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.scheduling.standing.RankedHosts", _Anew)
+    context, rankings, demand = _five_hosts(), StandingRankings(), a_demand()
+    chosen = rankings.place(context.state, "default", demand, 4, random.Random(1)).chosen
+    resources = demand.resources
+    put(context, *(a_task(f"t-{host}", instance_id=host, group=GROUP, resources=resources) for host in chosen))
+    _Anew.dropped.clear()
+    assert set(rankings.place(context.state, "default", demand, 1, random.Random(1)).chosen) == set(HOSTS) - set(chosen)
+    assert _Anew.dropped == [chosen[-1]], "only the last one was out of the ranking"
 
 
 def test_whom_to_avoid_is_no_reason_to_look_at_all_hosts_again() -> None:
