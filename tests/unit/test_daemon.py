@@ -1,6 +1,8 @@
 """The shell of both daemons: exit statuses, the configuration file, private files."""
 
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,10 @@ def test_a_private_file_is_whole_or_absent_and_nobody_elses(tmp_path: Path) -> N
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [each.name for each in path.parent.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("daemon", ["agent.main", "controlplane.main"])
+def test_a_daemon_does_without_rich_and_the_command_line_can_still_draw(daemon: str) -> None:
+    program = f"import {daemon}, sys; print('rich' in sys.modules); import rich.table; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
