@@ -46,7 +46,7 @@ def _homeport_start(homeport: Installation, definition: str) -> float:
         tasks = homeport.ecs.describe_tasks(tasks=arns)["tasks"]
         return all(task["lastStatus"] == "RUNNING" for task in tasks)
 
-    eventually(all_running, within_s=120, every_s=0.02)
+    eventually(all_running, within_s=120, every_s=0.1)
     took = time.monotonic() - began
     for arn in arns:
         homeport.ecs.stop_task(task=arn)
