@@ -219,9 +219,9 @@ class _Act:
                 self._transaction.put(deployment)
 
     def _lose(self, task: TaskRecord) -> None:
-        self._tell(
-            task, "lost", "Its host has not been heard of for too long; the task is replaced, but may be running"
-        )
+        stopped = task.spec.isolation_kill_s is not None
+        meanwhile = "its host has stopped it by itself by now" if stopped else "it may be running there"
+        self._tell(task, "lost", f"Its host has not been heard of for too long. The task is replaced; {meanwhile}")
         self._put(replace(task, lost_at=self._now))
 
     def _return(self, task: TaskRecord) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.plan import Fault
 
-__all__ = ["ContainerFact", "Facts", "Happened", "HostFact", "Marks", "ServiceFact", "TaskFact"]
+__all__ = ["ContainerFact", "Facts", "Happened", "HostFact", "Marks", "ServiceFact", "Span", "TaskFact", "read_beats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,27 @@ class Marks:
         return cls(starts, ends)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when a container said that it runs, in seconds of the monotonic clock."""
+
+    container: str  #: the beginning of its id
+    first: float
+    last: float
+
+
+def read_beats(text: str, *, ahead_s: float) -> list[Span]:
+    """Read `ID TIME`, one a line; return one span for each container, in the order of their beginnings.
+
+    `ahead_s`: how far the clock of these times, that of the machine since its boot, is ahead of the monotonic one.
+    """
+    beats: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        container, at = line.split()
+        beats.setdefault(container, []).append(float(at) - ahead_s)
+    return sorted((Span(name, min(at), max(at)) for name, at in beats.items()), key=lambda span: span.first)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """All of it. Tasks by ARN; services by name."""
@@ -111,6 +132,8 @@ class Facts:
     services: Mapping[str, ServiceFact]
     hosts: Sequence[HostFact]
     marks: Marks
+    #: When the containers ran of which there may be one at a time, in the order of their beginnings.
+    only: Sequence[Span] = ()
     #: Task ARN -> the lines of its container that are kept. Empty until `at_rest` is judged.
     kept: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: Task ARN -> the lines that its Engine has, of those of whose lines something is amiss.

@@ -1,10 +1,11 @@
 """Asking everybody at the end of a run: the API, the Engines, the containers' marks, the log store."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, ServiceFact, TaskFact
+from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, ServiceFact, TaskFact, read_beats
 from tests.chaos.ledger import Request
 from tests.chaos.site import FOREIGN, HostNode, Site
 from tests.chaos.workload import JOB
@@ -31,6 +32,9 @@ def gather(
         services={each.name: each for each in _services(ecs)},
         hosts=[_host(hosts[ids[arn]], ids[arn], each) for arn, each in instances.items()],
         marks=Marks.read((site.ground / "marks").read_text()),
+        only=read_beats(
+            (site.ground / "beats").read_text(), ahead_s=time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        ),
         stopped_at=stopped_at,
         happened=happened,
         exit_codes=exit_codes,

@@ -3,19 +3,22 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Final
 
 from tests.chaos.expected import expected_services
 from tests.chaos.facts import ContainerFact, Facts, TaskFact
 from tests.chaos.ledger import Outcome, Request
 from tests.chaos.plan import Kind, Part
-from tests.chaos.workload import MEMORY_MIB
+from tests.chaos.workload import MEMORY_MIB, ONLY_LOST_AFTER_S
 
 __all__ = ["Verdict", "judge", "judge_lines"]
 
 _SHORT_ID: Final = 12
 #: How much longer than itself a fault of an Engine is felt: dockerd loads its containers, the agent listens anew.
 _AFTERMATH_S: Final = 30.0
+#: Faults of an agent that leave nobody there to stop anything.
+_ABSENT: Final = frozenset({Kind.KILL, Kind.STOP, Kind.FREEZE, Kind.FILL})
 
 
 @dataclass(slots=True)
@@ -70,6 +73,17 @@ class _Case:
                 return fault.name
         return ""
 
+    def absence(self, container: str, since: float, until: float) -> str:
+        """Name a fault, between two moments, of those who could have stopped a container: its agent and its Engine."""
+        of_host = {task.host for task in self.facts.tasks.values() if task.runtime_id.startswith(container)}
+        nodes = {host.name for instance, host in self._hosts.items() if instance in of_host}
+        for each in self.facts.happened:
+            fault = each.fault
+            nobody = fault.part is Part.ENGINE or fault.kind in _ABSENT
+            if nobody and fault.node in nodes and each.begun_at < until and since < each.ended_at + _AFTERMATH_S:
+                return fault.name
+        return ""
+
 
 def judge(requests: Sequence[Request], facts: Facts) -> Verdict:
     """Judge a cluster at rest: all but what containers said."""
@@ -82,6 +96,7 @@ def judge(requests: Sequence[Request], facts: Facts) -> Verdict:
                 if arn in facts.tasks:
                     _judge_task(case, request, facts.tasks[arn], verdict)
     verdict.losses += [*_stops(facts), *_owners(case), *_starts(case), *_services(case), *_hosts(case)]
+    _judge_only(case, verdict)
     return verdict
 
 
@@ -168,6 +183,21 @@ def _starts(case: _Case) -> Iterator[str]:
     for request in case.requests:
         if request.operation == "run_task" and began[request.token] > len(case.started[request.token]):
             yield f"{request.token} ran {began[request.token]} times for {len(case.started[request.token])} tasks"
+
+
+def _judge_only(case: _Case, verdict: Verdict) -> None:
+    """Of that of which there may be one, never two ran at a time; save where nobody was there to stop the older one."""
+    if not case.facts.only:
+        verdict.losses.append("of what should run once nothing ever ran")
+    for older, younger in combinations(case.facts.only, 2):
+        if younger.first > older.last:
+            continue
+        problem = "two ran at a time of what may run once"
+        if fault := case.absence(older.container, younger.first - ONLY_LOST_AFTER_S, younger.first):
+            verdict.excused[f"{problem}: {fault}"] += 1
+        else:
+            both_s = min(older.last, younger.last) - younger.first
+            verdict.losses.append(f"{problem}, for {both_s:.1f} s: {older}, {younger}")
 
 
 def _services(case: _Case) -> Iterator[str]:

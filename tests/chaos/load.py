@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from tests.chaos.caller import Caller
 from tests.chaos.ledger import Ledger, Outcome, Request
-from tests.chaos.workload import JOB, job_command, sleeper_command
+from tests.chaos.workload import JOB, ONLY, ONLY_LOST_AFTER_S, job_command, sleeper_command
 
-__all__ = ["SERVICE_TAGS", "Load"]
+__all__ = ["ONLY_MEMBERS", "SERVICE_TAGS", "Load"]
 
 _EXIT_CODES: Final = (0, 0, 0, 1, 3, 42)
 _JOB_SECONDS: Final = (0, 0, 1, 4, 12)
@@ -25,6 +25,15 @@ SERVICE_TAGS: Final = [
     {"key": "homeport:min-healthy-time", "value": "1"},
     {"key": "homeport:lost-after", "value": "10"},
 ]
+#: What makes a service one of which at most one task runs, updates included.
+ONLY_MEMBERS: Final[dict[str, Any]] = {
+    "deploymentConfiguration": {"maximumPercent": 100, "minimumHealthyPercent": 0},
+    "tags": [
+        {"key": "homeport:min-healthy-time", "value": "1"},
+        {"key": "homeport:lost-after", "value": str(ONLY_LOST_AFTER_S)},
+        {"key": "homeport:stop-when-isolated", "value": "true"},
+    ],
+}
 
 
 class _Client:
@@ -114,6 +123,11 @@ def _update(client: _Client, name: str, revisions: Sequence[str]) -> None:
     client.call("update_service", client.token(), service=name, **client.random.choice(changes))
 
 
+def _renew(client: _Client) -> None:
+    while client.pause(30.0):
+        client.call("update_service", client.token(), service=ONLY, forceNewDeployment=True)
+
+
 def _drain_hosts(client: _Client, instances: Sequence[str]) -> None:
     def turn(instance: str, status: str) -> bool:
         members: dict[str, Any] = {"containerInstances": [instance], "status": status}
@@ -156,6 +170,7 @@ class Load:
             "services-1": lambda client: _keep_services(client, revisions),
             "services-2": lambda client: _keep_services(client, revisions),
             "drains": lambda client: _drain_hosts(client, instances),
+            "renewals": _renew,
         }
         threads = [threading.Thread(target=self._work, args=item, name=item[0], daemon=True) for item in work.items()]
         for thread in threads:

@@ -72,16 +72,17 @@ _DAEMONS: Final = (Part.CONTROL_PLANE, Part.AGENT, Part.ENGINE)
 _OURS: Final = (Part.CONTROL_PLANE, Part.AGENT)
 _NET: Final = (Part.CABLE,)
 
-#: Heartbeats come every second and a host is silent after three: faults last for less than that, and for far more.
+#: Heartbeats come every second, a host is silent after three, and what may run only once is replaced after 25: faults
+#: last for less than that, and for far more.
 _CHOICES: Final = (
     _Choice(Kind.KILL, _DAEMONS, (1, 8)),
     _Choice(Kind.STOP, _DAEMONS, (1, 8)),
     _Choice(Kind.FREEZE, _DAEMONS, (2, 15)),
     _Choice(Kind.FILL, _OURS, (4, 12)),
     _Choice(Kind.SHIFT, _OURS, (5, 15), (-3600, -120, -5, 5, 120, 3600)),
-    _Choice(Kind.CUT, _NET, (2, 20)),
-    _Choice(Kind.DEAFEN, _NET, (2, 15)),
-    _Choice(Kind.MUTE, _NET, (2, 15)),
+    _Choice(Kind.CUT, _NET, (2, 45)),
+    _Choice(Kind.DEAFEN, _NET, (2, 45)),
+    _Choice(Kind.MUTE, _NET, (2, 45)),
     _Choice(Kind.LOSE, _NET, (8, 20), (0.05, 0.2, 0.4)),
     _Choice(Kind.DELAY, _NET, (8, 20), (0.05, 0.3, 1.0)),
     _Choice(Kind.REORDER, _NET, (8, 20), (0.02, 0.1, 0.3)),

@@ -37,6 +37,7 @@ def as_document(result: Result, *, seed: int, minutes: float, hosts: int, machin
         "rest_s": round(result.rest_s, 1),
         "tasks": result.tasks,
         "containers": result.containers,
+        "at_most_one": {"containers": result.only},
         "polls": result.polls,
         "requests": {name: dict(counts) for name, counts in sorted(result.ledger.outcomes().items())},
         "attempts": sum(request.attempts for request in result.ledger.requests()),
@@ -126,6 +127,8 @@ def _summary(document: dict[str, Any]) -> Iterator[str]:
         f" ({document['attempts']:,} attempts), {document['tasks']:,} tasks, {faults} faults."
         f" At rest {document['rest_s']:g} s after the load. **Losses: {len(document['losses'])}.**"
     )
+    one = document["at_most_one"]["containers"]
+    yield f"Of the service that may have one task at a time {one} containers ran."
     machine = document["machine"]
     yield (
         f"On {machine['cores']} cores, Linux {machine['kernel']};"

@@ -18,12 +18,12 @@ from tests.chaos.gather import gather, kept_lines, said_lines
 from tests.chaos.judge import Verdict, judge, judge_lines
 from tests.chaos.keeper import Exit
 from tests.chaos.ledger import Ledger
-from tests.chaos.load import SERVICE_TAGS, Load
+from tests.chaos.load import ONLY_MEMBERS, SERVICE_TAGS, Load
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.recovery import Recoveries, Recovery
 from tests.chaos.site import Site, site
 from tests.chaos.watch import EngineWatch, Watch
-from tests.chaos.workload import ANCHOR, register_all
+from tests.chaos.workload import ANCHOR, ONLY, register_all, register_only
 from tests.e2e.harness import eventually
 
 __all__ = ["Result", "run"]
@@ -51,6 +51,8 @@ class Result:
     rest_s: float = 0.0
     tasks: int = 0
     containers: int = 0
+    #: How many containers there were, one after another, of the service that may have one.
+    only: int = 0
     polls: int = 0
 
 
@@ -66,7 +68,8 @@ def run(
         load = Load(client, result.ledger, seed=seed, pace=pace)
         recoveries = Recoveries(made, client, load.caller)
         watch, engines = Watch(client), EngineWatch(made.hosts.values())
-        _anchor(made, load, revisions[0])
+        _create(made, load, ANCHOR, revisions[0], count=_ANCHORS, tags=SERVICE_TAGS)
+        _create(made, load, ONLY, register_only(made.fleet, image, made.ground), count=1, **ONLY_MEMBERS)
         watch.start()
         engines.start()
         result.began_at = time.monotonic()
@@ -86,20 +89,15 @@ def run(
         return result
 
 
-def _anchor(made: Site, load: Load, definition: str) -> None:
-    created = load.caller().call(
-        "create_service",
-        ANCHOR,
-        serviceName=ANCHOR,
-        taskDefinition=definition,
-        desiredCount=_ANCHORS,
-        tags=SERVICE_TAGS,
-    )
+def _create(made: Site, load: Load, name: str, definition: str, *, count: int, **members: Any) -> None:
+    """Create a service, and wait until it is steady."""
+    request = {"serviceName": name, "taskDefinition": definition, "desiredCount": count, **members}
+    created = load.caller().call("create_service", name, **request)
     assert created.made, created
 
     def steady() -> bool:
-        (found,) = made.fleet.ecs.describe_services(services=[ANCHOR])["services"]
-        return bool(found["runningCount"] == _ANCHORS and found["deployments"][0]["rolloutState"] == "COMPLETED")
+        (found,) = made.fleet.ecs.describe_services(services=[name])["services"]
+        return bool(found["runningCount"] == count and found["deployments"][0]["rolloutState"] == "COMPLETED")
 
     eventually(steady, within_s=60)
 
@@ -149,7 +147,7 @@ def _come_to_rest(made: Site, result: Result, watch: Watch, engines: EngineWatch
     lines = _look_at_lines(made, requests, facts)
     result.verdict = Verdict(verdict.losses + lines.losses, verdict.excused + lines.excused)
     result.losses += result.verdict.losses
-    result.tasks, result.containers = len(facts.tasks), len(facts.containers)
+    result.tasks, result.containers, result.only = len(facts.tasks), len(facts.containers), len(facts.only)
 
 
 def _look(

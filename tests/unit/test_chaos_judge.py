@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.expected import expected_services
-from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, ServiceFact, TaskFact
+from tests.chaos.facts import ContainerFact, Facts, Happened, HostFact, Marks, ServiceFact, Span, TaskFact, read_beats
 from tests.chaos.judge import judge, judge_lines
 from tests.chaos.ledger import Outcome, Request
 from tests.chaos.plan import Fault, Kind, Part
@@ -73,6 +73,7 @@ def _facts(task: TaskFact | None = ENDED, **members: Any) -> Facts:
         "services": {},
         "hosts": [HOST if task is None or task.last == "STOPPED" else replace(HOST, used_mib=16)],
         "marks": Marks({SHORT: ["job"]}, {SHORT: [3]}),
+        "only": [Span("only1", 1.0, 2.0)],
         **members,
     }
     return Facts(**found)
@@ -278,3 +279,40 @@ def test_a_line_of_a_container_that_is_cleaned_up_must_be_kept_unless_its_engine
     verdict = judge_lines([_run()], _facts(containers=[], happened=[_engine_fault()]))
     assert verdict.losses == []
     assert verdict.excused.total() == 1
+
+
+def test_what_may_run_once_runs_one_after_another() -> None:
+    one_by_one = [Span("a", 1.0, 5.0), Span("b", 5.1, 9.0), Span("c", 30.0, 31.0)]
+    assert _losses(_run(), _facts(only=one_by_one)) == []
+    losses = _losses(_run(), _facts(only=[Span("a", 1.0, 5.1), Span("b", 4.6, 9.0)]))
+    assert any("two ran at a time of what may run once, for 0.5 s" in each for each in losses), losses
+    assert any("nothing ever ran" in each for each in _losses(_run(), _facts(only=[])))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "node", "begun_at", "excused"),
+    [
+        (Part.AGENT, Kind.FREEZE, "host-1", 115.0, True),
+        (Part.AGENT, Kind.FILL, "host-1", 115.0, True),
+        (Part.ENGINE, Kind.KILL, "host-1", 115.0, True),
+        (Part.AGENT, Kind.SHIFT, "host-1", 115.0, False),  # its silence isn't measured by the wall clock
+        (Part.CABLE, Kind.CUT, "host-1", 115.0, False),  # that is what it must cope with
+        (Part.AGENT, Kind.FREEZE, "host-2", 115.0, False),
+        (Part.AGENT, Kind.FREEZE, "host-1", 130.5, False),  # after the other one had begun
+        (Part.AGENT, Kind.FREEZE, "host-1", 50.0, False),  # long before
+        (Part.CONTROL_PLANE, Kind.KILL, "controlplane", 115.0, False),
+    ],
+)
+def test_two_at_a_time_are_excused_if_nobody_was_there_to_stop_the_older(
+    part: Part, kind: Kind, node: str, begun_at: float, *, excused: bool
+) -> None:
+    happened = Happened(Fault(at_s=1, lasts_s=5, kind=kind, part=part, node=node), begun_at, begun_at + 5)
+    both = [Span(SHORT, 100.0, 131.0), Span("younger", 130.0, 140.0)]
+    verdict = judge([_run()], _facts(only=both, happened=[happened]))
+    assert bool(verdict.losses) is not excused
+    assert verdict.excused.total() == excused
+
+
+def test_beats_tell_when_containers_ran_by_the_monotonic_clock() -> None:
+    beats = "b 107.25\na 103.00\na 103.25\nb 107.00\n"
+    assert read_beats(beats, ahead_s=100.0) == [Span("a", 3.0, 3.25), Span("b", 7.0, 7.25)]

@@ -59,6 +59,10 @@ def test_losses_are_told_first() -> None:
     assert "**Losses: 1.**" in as_markdown(_document(losses=["a task is gone"])).splitlines()[0]
 
 
+def test_how_often_that_which_runs_once_ran_is_told() -> None:
+    assert "at a time 17 containers ran" in as_markdown(_document(only=17))
+
+
 def test_figures_replace_those_of_before_and_nothing_else() -> None:
     page = (
         "# Reliability\n\n<!-- chaos: written by make chaos ARGS=--page -->\n\nold\n\n<!-- end of chaos -->\n\nmore\n"

@@ -313,3 +313,14 @@ def test_tasks_that_may_run_only_once_are_told_when_to_stop_by_themselves(contex
     (task,) = tasks(context)
     assert task.spec.isolation_stop_s is not None
     assert task.spec.isolation_stop_s < 120
+
+
+@pytest.mark.parametrize(("once", "meanwhile"), [("true", "stopped it by itself"), ("false", "may be running there")])
+async def test_the_story_of_a_lost_task_says_what_became_of_it(context: Context, once: str, meanwhile: str) -> None:
+    hosts(context, "a")
+    service = put_service(context, WEB, tags={"homeport:stop-when-isolated": once, "homeport:lost-after": "60"})
+    do(context, service, start(context))
+    (task,) = tasks(context)
+    do(context, service, Lose(task_id=task.id))
+    story = await context.state.journal.story(task.id)
+    assert meanwhile in story[-1].message

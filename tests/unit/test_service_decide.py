@@ -9,6 +9,7 @@ from controlplane.services.deciding.decide import decide
 from controlplane.services.deciding.rollout import STUCK
 from controlplane.services.deciding.settling import IMPAIRED
 from controlplane.services.deployments import is_proven
+from controlplane.services.isolation import at_most_once
 from controlplane.services.model import Say, Start, Stop, Timing
 from controlplane.state.service_records import RolloutState, ServiceDeploymentStatus
 from homeport import reasons
@@ -750,6 +751,24 @@ class TestHosts:
         world.unsilence(InstanceId("host-0"))
         world.run(30)
         assert {t.id for t in world.live()} == old
+
+    def test_what_may_run_once_is_given_up_with_its_host(self) -> None:
+        world = steady(hosts=2, desired=1)
+        [old] = world.live()
+        assert old.instance_id is not None
+        world.tasks[old.id] = replace(old, spec=at_most_once(old.spec, 60.0))
+        world.silence(old.instance_id)
+        world.run(100)
+        lost = world.tasks[old.id]
+        assert lost.lost_at == 1090.0
+        # What its host has not begun of it by now it must not begin on its return, nor compete with its replacement.
+        assert lost.desired is DesiredStatus.STOPPED
+        assert lost.stopped_reason.startswith("The container instance has not been heard of for 60 s")
+        [new] = world.live()
+        world.unsilence(old.instance_id)
+        world.run(30)
+        assert [task.id for task in world.live()] == [new.id]
+        assert world.tasks[old.id].status is TaskStatus.STOPPED
 
     def test_on_return_it_is_not_the_fullest_host_that_gives_way(self) -> None:
         world = steady(hosts=2, desired=4)

@@ -3,6 +3,10 @@
 A host that is silent for less than lost-after changes nothing: its tasks are unknown, and counted on. After that they
 are lost: replaced, counted no more, but kept, since they may run. When the host is back and what it has to report is
 known, they are taken back, and compete with their replacements.
+
+Of what may run once nothing competes: its host ends it by itself in time (`controlplane.services.isolation`), so it is
+given up with the host. Were it still wanted, a host that had not heard of it yet, or hadn't come to it, would begin it
+on its return, beside its replacement.
 """
 
 from collections import defaultdict
@@ -11,6 +15,7 @@ from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census
 from controlplane.services.deciding.draft import Draft
+from controlplane.services.isolation import MARGIN_S
 from controlplane.state.records import TaskRecord
 from homeport import reasons
 from homeport.ids import InstanceId
@@ -27,13 +32,15 @@ def follow_hosts(draft: Draft) -> None:
         if host.verdict is HostVerdict.CONNECTED:
             if task.lost_at is not None and host.heard_out:
                 draft.take_back(task)
-        elif task.lost_at is None:
-            if host.verdict is HostVerdict.LOST:
-                if task.desired is DesiredStatus.RUNNING:
-                    lost[host.id].append(task)
-                draft.lose(task)
-            else:
-                draft.wake(host.lost_at)
+        elif task.lost_at is not None:
+            _give_up_isolated(draft, task)
+        elif host.verdict is HostVerdict.LOST:
+            if task.desired is DesiredStatus.RUNNING:
+                lost[host.id].append(task)
+            draft.lose(task)
+            _give_up_isolated(draft, draft.tasks[task.id])
+        else:
+            draft.wake(host.lost_at)
     if lost:
         _say_lost(draft, lost)
 
@@ -43,6 +50,13 @@ def give_up_outdated(draft: Draft, current: str) -> None:
     for task in draft.select(census.is_lost):
         if task.started_by != current:
             draft.stop(task, reasons.REPLACED_WHILE_LOST)
+
+
+def _give_up_isolated(draft: Draft, task: TaskRecord) -> None:
+    """Ask for the end of a lost task that its host ends by itself."""
+    if task.spec.isolation_kill_s is not None:
+        after_s = task.spec.isolation_kill_s + MARGIN_S
+        draft.stop(task, reasons.LOST_WHEN_ISOLATED.format(lost_after_s=f"{after_s:.0f}"))
 
 
 def _say_lost(draft: Draft, lost: dict[InstanceId, list[TaskRecord]]) -> None:
