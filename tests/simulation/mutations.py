@@ -30,6 +30,7 @@ from controlplane.fleet.assignments import Wishes
 from controlplane.fleet.liveness import judge
 from controlplane.scheduling import filters
 from controlplane.services import look
+from controlplane.services.deciding import presence as service_presence
 from controlplane.services.deciding.draft import Draft
 from controlplane.state.load import LoadBook
 from controlplane.state.records import IdempotencyRecord, TaskRecord
@@ -196,6 +197,10 @@ def _stays_lost(self: Draft, task: TaskRecord) -> None:
     """Don't take a lost task back."""
 
 
+def _isolated_stays_wanted(draft: Draft, task: TaskRecord) -> None:
+    """Have a host begin, when it is back, what was replaced meanwhile."""
+
+
 # ---------------------------------------------------------------- containers
 
 
@@ -293,6 +298,12 @@ MUTATIONS: Final = (
         "tasks of a host that was silent are never taken back",
         400,
         ((Draft, "take_back", _stays_lost),),
+    ),
+    Mutation(
+        "isolated-stays-wanted",
+        "what may run once is still wanted of a host that it was lost with",
+        500,
+        ((service_presence, "_give_up_isolated", _isolated_stays_wanted),),
     ),
     Mutation(
         "codes-lost",

@@ -235,6 +235,15 @@ def an_increment_forgets_a_wish(world: World) -> None:
     world.frame(2, base=1)
 
 
+def what_may_run_once_is_wanted_of_a_host_that_lost_it(world: World) -> None:
+    once = replace(RUNNING, spec=replace(RUNNING.spec, isolation_kill_s=25.0))
+    world.commit(HOST, once)
+    world.frame(1, once)
+    world.commit(replace(once, lost_at=5.0))
+    world.commit(once)  # taken back
+    world.frame(3, once)
+
+
 def a_container_that_nobody_asked_for(world: World) -> None:
     world.box(starts=0)
 
@@ -381,6 +390,7 @@ WRONG: list[tuple[Callable[[World], None], str]] = [
     (two_of_an_exclusive_group_have_hosts, hosts.EXCLUSIVE),
     (an_increment_on_another_set, assignments.FOLD),
     (a_set_lacks_a_task, assignments.FOLD),
+    (what_may_run_once_is_wanted_of_a_host_that_lost_it, assignments.GIVEN_UP),
     (an_increment_forgets_a_wish, assignments.FOLD),
     (a_container_that_nobody_asked_for, containers.UNASKED),
     (a_prepared_task_is_started, containers.UNASKED),

@@ -7,9 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane.services import look
+from controlplane.services.deciding import presence
 from controlplane.services.model import Host
 from controlplane.state.presence import Presence
 from controlplane.state.records import InstanceRecord
+from tests.simulation.checks.assignments import GIVEN_UP
 from tests.simulation.page import PAGE, mutations
 from tests.simulation.plan import Plan
 from tests.simulation.run import simulate
@@ -37,6 +39,12 @@ def test_a_plan_of_a_clock_that_is_set_fails_where_silence_is_measured_by_it(mon
     monkeypatch.setattr(look._Verdicts, "_silent", by_the_wall_clock)
     outcome = simulate(Plan.from_json((FOUND / "clock-set-while-away.json").read_bytes()))
     assert "is replaced after" in outcome.text
+
+
+def test_a_plan_of_what_may_run_once_fails_where_it_stays_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_give_up_isolated", lambda *_: None)
+    outcome = simulate(Plan.from_json((FOUND / "begun-on-return.json").read_bytes()))
+    assert outcome.invariant == GIVEN_UP
 
 
 def test_the_page_names_the_deliberate_bugs() -> None:

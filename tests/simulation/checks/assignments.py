@@ -1,7 +1,8 @@
 """Invariant 5: complete assignment sets and increments fold to the same set, which is what the control plane wants.
 
 Each frame that leaves is folded as an agent folds it, and held against what the history says is wished of the host at
-that frame's revision. Beside it: what a host was ever told, so that nothing runs anywhere which nobody asked for (9).
+that frame's revision. Beside it: what a host was ever told, so that nothing runs anywhere which nobody asked for (9),
+and that no host is told to run what may run once, after it was given up there.
 """
 
 from collections import defaultdict
@@ -17,9 +18,10 @@ from homeport.status import DesiredStatus
 from tests.simulation.checks.history import DURABLE, History
 from tests.simulation.checks.violation import Violation
 
-__all__ = ["FOLD", "Sets"]
+__all__ = ["FOLD", "GIVEN_UP", "Sets"]
 
 FOLD: Final = "sets and increments fold to the same (5)"
+GIVEN_UP: Final = "what may run once isn't wanted where it was given up"
 
 _Wish = DesiredStatus | None
 
@@ -59,6 +61,8 @@ class Sets:
     def __init__(self, history: History) -> None:
         self._history = history
         self._hosts: dict[InstanceId, _Host] = defaultdict(_Host)
+        #: Tasks that stop when isolated and were lost -> the revision by which they were.
+        self._given_up: dict[TaskId, int] = {}
 
     def reset(self) -> None:
         """Go back to the history's revision, after a restart. What hosts were told stays told."""
@@ -67,6 +71,9 @@ class Sets:
                 host.changes.pop()
             host.taken, host.wished = 0, {}
             host.folded, host.revision = {}, -1
+        self._given_up = {
+            task_id: revision for task_id, revision in self._given_up.items() if revision <= self._history.revision
+        }
 
     def commit(self, commit: Commit) -> None:
         """Follow what a commit changes of the hosts' sets."""
@@ -78,6 +85,8 @@ class Sets:
                 self._hosts[old.instance_id].changes.append((commit.revision, old.id, None))
             if new is not None and new.instance_id is not None and assigned(new, new.instance_id):
                 self._hosts[new.instance_id].changes.append((commit.revision, new.id, new.desired))
+            if new is not None and new.lost_at is not None and new.spec.isolation_kill_s is not None:
+                self._given_up.setdefault(new.id, commit.revision)
 
     def frame(self, instance_id: InstanceId, frame: Assignments) -> None:
         """Check a set or increment that leaves the control plane."""
@@ -93,6 +102,11 @@ class Sets:
         for assignment in frame.put:
             host.folded[assignment.task_id] = assignment.desired
             host.ever[assignment.task_id].add(assignment.desired)
+            given_up = self._given_up.get(assignment.task_id, frame.revision + 1) <= frame.revision
+            if given_up and assignment.desired is DesiredStatus.RUNNING:
+                raise Violation(
+                    GIVEN_UP, f"host {instance_id} is told to run task {assignment.task_id}, which was lost with it"
+                )
         for task_id in frame.remove:
             host.folded.pop(task_id, None)
         host.revision = frame.revision
