@@ -88,13 +88,7 @@ def _keep_up(draft: Draft, before: DeploymentRecord, primary: str) -> None:
     serving = draft.healthy_of(primary)
     if not slots.one_per_host:
         slots.gaps = slots.gaps[serving:]
-    roll(draft, slots, Leave(start=_backed_off(draft, before), retire=False))
-
-
-def _backed_off(draft: Draft, deployment: DeploymentRecord) -> bool:
-    """Whether the deployment's failures allow another start by now."""
-    draft.wake(deployment.retry_at)
-    return (deployment.retry_at or 0.0) <= draft.now
+    roll(draft, slots, Leave(start=draft.backed_off(before), retire=False))
 
 
 def _judge(draft: Draft, deployment: DeploymentRecord) -> None:
@@ -127,7 +121,7 @@ def _leave(draft: Draft, slots: Slots, deployment: DeploymentRecord) -> Leave:
             retire = scaled_up and not hooks.hook_holds(draft, deployment.id, hooks.BEFORE_RETIRING)
     failed = draft.deployments[deployment.id].rollout is RolloutState.FAILED
     return Leave(
-        start=start and not failed and _backed_off(draft, deployment),
+        start=start and not failed and draft.backed_off(deployment),
         retire=retire and not failed,
         failed=failed,
     )

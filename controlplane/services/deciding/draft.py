@@ -101,9 +101,7 @@ class Draft:
         """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""
         if self.healthy(task) or task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
             return False
-        over_at = (task.running_at or task.created_at) + self._grace_s
-        self.wake(over_at)
-        return self.now >= over_at
+        return self.elapsed(task.running_at or task.created_at, self._grace_s)
 
     def protected(self, task: TaskRecord) -> bool:
         """Whether scale-in protection forbids to stop it. Asks to be woken when it ends."""
@@ -111,6 +109,21 @@ class Draft:
             return False
         self.wake(task.protected_until)
         return True
+
+    def elapsed(self, since: float, wait_s: float) -> bool:
+        """Whether so many seconds have passed since a moment of the past. Asks to be woken when they will have.
+
+        If that moment lies ahead, the clock was set back since: it counts as long ago, as waiting for the clock to be
+        there again would take as much longer as it was set back.
+        """
+        self.wake(since + wait_s)
+        return not since <= self.now < since + wait_s
+
+    def backed_off(self, owner: DeploymentRecord | TaskSetRecord) -> bool:
+        """Whether the owner's failures allow another start by now. Asks to be woken when they will."""
+        if owner.retry_at is None or owner.failed_at is None:
+            return True
+        return self.elapsed(owner.failed_at, owner.retry_at - owner.failed_at)
 
     # ------------------------------------------------------------ what is wanted
 

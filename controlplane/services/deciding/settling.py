@@ -59,9 +59,9 @@ def mark_healthy(draft: Draft) -> None:
         if census.has_check(task):
             at = draft.now if task.health is HealthStatus.HEALTHY else None
         else:
-            at = (task.running_at or task.created_at) + draft.timing.min_healthy_s
-            draft.wake(at)
-        if at is not None and at <= draft.now:
+            began_at, wait_s = task.running_at or task.created_at, draft.timing.min_healthy_s
+            at = min(began_at + wait_s, draft.now) if draft.elapsed(began_at, wait_s) else None
+        if at is not None:
             draft.mark_healthy(task, at)
             healthy[task.started_by].append(task)
     for owner, tasks in healthy.items():
@@ -132,9 +132,7 @@ def _end_delays(draft: Draft, task: TaskRecord) -> None:
     """
     owner = draft.deployments.get(task.started_by) or draft.task_sets.get(task.started_by)
     began_at = task.running_at or task.created_at
-    if owner is None or not owner.failed_tasks or began_at < (owner.failed_at or 0.0):
+    if owner is None or not owner.failed_tasks or began_at < (owner.failed_at or 0.0) <= draft.now:
         return
-    if began_at + failures.LASTED_S > draft.now:
-        draft.wake(began_at + failures.LASTED_S)
-    else:
+    if draft.elapsed(began_at, failures.LASTED_S):
         _put(draft, replace(owner, failed_tasks=0, failed_at=None, retry_at=None))

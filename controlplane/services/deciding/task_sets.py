@@ -34,8 +34,7 @@ def reconcile_task_sets(draft: Draft) -> None:
         tasks = by_owner.pop(task_set.id, [])
         desired = computed_count(draft.service, task_set)
         slots = replica_slots(draft, owner=task_set.id, desired=desired, tasks=tasks)
-        draft.wake(task_set.retry_at)
-        roll(draft, slots, Leave(start=(task_set.retry_at or 0.0) <= draft.now))
+        roll(draft, slots, Leave(start=draft.backed_off(task_set)))
         if task_set.status == "DRAINING" and not slots.occupied and not slots.prepared:
             draft.drop_task_set(task_set)
         else:
