@@ -2,7 +2,8 @@
 
 What always holds:
  - nothing is polled: `run` sleeps until something is marked, a moment comes, or it is woken. Moments are epoch seconds;
-   every minute the clock is asked again, since it may have been set meanwhile;
+   every minute the clock is asked again, since it may have been set meanwhile. If it was set back, everything with a
+   moment is looked at, since that was meant to come sooner;
  - however often a thing is marked before its turn, it is looked at once;
  - what goes wrong with one thing stops no other: it is logged, and that thing is looked at again after a while.
 """
@@ -28,6 +29,8 @@ K = TypeVar("K", bound=Hashable)
 AFTER_FAILURE_S: Final = 30.0
 #: The longest wait before the clock is asked again.
 _MAX_WAIT_S: Final = 60.0
+#: A clock that is slower than the monotonic one by this, between two looks at it, was set back.
+_SET_BACK_S: Final = 10.0
 
 
 class Agenda(Generic[K]):
@@ -44,6 +47,8 @@ class Agenda(Generic[K]):
         self._moments: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._numbers = count()
+        #: How far the clock was ahead of the monotonic one when it was last asked.
+        self._ahead_s = clock.now() - clock.monotonic()
         #: Before when a key isn't looked at again, by the event loop's time.
         self._not_before: dict[K, float] = {}
 
@@ -128,6 +133,11 @@ class Agenda(Generic[K]):
 
     def _take_moments(self) -> None:
         now = self._clock.now()
+        before_s, self._ahead_s = self._ahead_s, now - self._clock.monotonic()
+        if before_s - self._ahead_s > _SET_BACK_S:
+            self._marked.update(dict.fromkeys(self._due))
+            self._due.clear()
+            self._moments.clear()
         while self._moments and self._moments[0][0] <= now:
             at, _, key = heapq.heappop(self._moments)
             if self._due.get(key) == at:

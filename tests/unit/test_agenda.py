@@ -106,6 +106,24 @@ async def test_a_moment_comes_by_itself(looks: Looks, clock: ManualClock) -> Non
         assert looks.seen == ["a"]
 
 
+async def test_after_the_clock_was_set_back_nothing_waits_for_its_old_moment(looks: Looks, clock: ManualClock) -> None:
+    async with looks.running():
+        looks.agenda.schedule("late", clock.time + 20)
+        looks.agenda.schedule("soon", clock.time + 10)
+        clock.set_by -= 5  # no more than clocks are put right
+        looks.agenda.wake()
+        await turns()
+        assert looks.seen == []
+        clock.set_by -= 3600
+        looks.agenda.wake()
+        await turns()
+        assert looks.seen == ["late", "soon"]
+        looks.agenda.schedule("late", clock.now() + 20)
+        looks.agenda.wake()
+        await turns()
+        assert looks.seen == ["late", "soon"]
+
+
 async def test_what_is_put_off_waits_and_holds_up_nothing_else(looks: Looks) -> None:
     async with looks.running():
         looks.agenda.put_off("a", 0.05)
