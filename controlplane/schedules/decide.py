@@ -207,7 +207,8 @@ class _Draft:
             self._fail(run, f"{run.reason}; given up after {policy.max_age_s:.0f} seconds (MaximumEventAgeInSeconds)")
         elif policy.overlap is OverlapPolicy.REPLACE and (live := self._in_the_way(run)):
             self._wait(run, policy, live)
-        elif run.retry_at is not None and run.retry_at > self.now:
+        elif run.retry_at is not None and self.now < run.retry_at <= self.now + _MAX_BACKOFF_S:
+            # If more than the longest delay is left, the clock was set back.
             self.waiting.append(run)
             self.moments.append(run.retry_at)
         else:

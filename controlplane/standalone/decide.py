@@ -127,6 +127,11 @@ def _replace_if_lost(task: TaskRecord, host: HostView) -> Sequence[Action]:
     return []
 
 
+def _is_delayed(order: TaskOrder, now: float) -> bool:
+    """Whether an attempt isn't to be made yet. If more than the longest delay is left, the clock was set back."""
+    return order.not_before is not None and now < order.not_before <= now + MAX_DELAY_S
+
+
 # ---------------------------------------------------------------- turns
 
 
@@ -135,7 +140,7 @@ def _next_in_turn(snapshot: Snapshot, stopped: Set[TaskId], now: float) -> Seque
     waiting = [
         task
         for task in snapshot.tasks
-        if task.status is TaskStatus.PROVISIONING and task.id not in stopped and (_order(task).not_before or 0.0) <= now
+        if task.status is TaskStatus.PROVISIONING and task.id not in stopped and not _is_delayed(_order(task), now)
     ]
     if not waiting:
         return []

@@ -147,6 +147,11 @@ def test_skip_leaves_out_what_overlaps() -> None:
     assert what(look(a_schedule(last_run=1), NOW, SKIP, pending=(waiting,))) == [("SKIPPED", 0.0)]
 
 
+def test_a_retry_comes_no_later_than_it_was_meant_though_the_clock_was_set_back() -> None:
+    waiting = a_run(due_at=NOW - 60, attempts=1, retry_at=NOW + 3600)
+    assert what(look(a_schedule(last_run=1), NOW, pending=(waiting,)))[:1] == [("start", -60.0)]
+
+
 def test_replace_stops_what_runs_and_waits_for_its_end() -> None:
     decision = look(a_schedule(), NOW, REPLACE, live={"": ("t1", "t2")})
     assert decision.stop == ("t1", "t2")

@@ -166,7 +166,7 @@ def test_the_oldest_runs_are_dropped_but_not_those_under_way() -> None:
         ScheduleRunRecord(trigger=trigger, number=number, due_at=NOW - 999, outcome=RunOutcome.STARTED, finished_at=NOW)
         for number in range(1, 101)
     ]
-    runs[0] = replace(runs[0], outcome=RunOutcome.PENDING, retry_at=NOW + 999, finished_at=None)
+    runs[0] = replace(runs[0], outcome=RunOutcome.PENDING, retry_at=NOW + 99, finished_at=None)
     schedule = context.state.schedules.get("default/job")
     assert schedule is not None
     put(context, *runs, replace(schedule, last_run=100))

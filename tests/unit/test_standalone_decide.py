@@ -210,6 +210,11 @@ def test_who_waits_out_a_delay_lets_others_by() -> None:
     assert decided(first) == ((), NOW + 4)
 
 
+def test_a_delay_is_no_longer_than_it_was_made_though_the_clock_was_set_back() -> None:
+    delayed = waiting("a", order=group(not_before=NOW + 3600))
+    assert decided(delayed) == ((Place(TaskId("a")),), NOW + 3600)
+
+
 @pytest.mark.parametrize("host", [CONNECTED, UNKNOWN, LOST])
 @pytest.mark.parametrize("status", [s for s in TaskStatus if TaskStatus.PROVISIONING < s < TaskStatus.STOPPED])
 def test_nothing_is_placed_while_one_of_the_group_may_run(status: TaskStatus, host: HostView) -> None:
