@@ -51,7 +51,7 @@ test-e2e: $(VENV) engine ## Run the tests with real daemons on a real Engine
 	@$(BIN)/pytest $(PARALLEL) -m 'e2e and not slow' $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV) engine ## Run the tests that take minutes: a real systemd, image builds
+test-slow: $(VENV) engine ## Run the tests that take minutes: a real systemd, image builds, thousands of random services
 	@$(BIN)/pytest -m slow --durations=10 $(ARGS)
 
 SEEDS ?= 1000

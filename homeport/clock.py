@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "iso_time"]
+__all__ = ["Clock", "SystemClock", "is_ahead", "iso_time"]
 
 
 class Clock(Protocol):
@@ -33,6 +33,14 @@ class SystemClock:
     def monotonic(self) -> float:
         """See Clock."""
         return time.monotonic()
+
+
+def is_ahead(moment: float, now: float, *, longest_s: float) -> bool:
+    """Whether a moment that was waited for is still to come, where no wait is longer than `longest_s`.
+
+    If it lies further ahead than that, the clock was set back since: the wait counts as over.
+    """
+    return now < moment <= now + longest_s
 
 
 def iso_time(epoch_s: float, *, millis: bool = False) -> str:

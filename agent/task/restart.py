@@ -8,7 +8,8 @@ __all__ = ["should_restart"]
 def should_restart(policy: RestartPolicy, exit_code: int | None, last_start: float, now: float) -> tuple[bool, str]:
     """Decide as the ECS agent does; the reason is empty when the answer is yes.
 
-    `last_start`: epoch seconds of the last restart, or of the start if there was none.
+    `last_start`: epoch seconds of the last restart, or of the start if there was none. Where it lies ahead of `now`,
+    the clock was set back since: it counts as long ago.
     """
     if not policy.enabled:
         return False, "it has no restart policy"
@@ -17,9 +18,9 @@ def should_restart(policy: RestartPolicy, exit_code: int | None, last_start: flo
     if exit_code in policy.ignored_exit_codes:
         return False, f"its restart policy ignores exit code {exit_code}"
     ran = now - last_start
-    if ran < policy.attempt_period_s:
+    if 0 <= ran < policy.attempt_period_s:
         return False, (
-            f"it ended {max(ran, 0):.0f} s after it was last started, and its restart policy asks for at least "
+            f"it ended {ran:.0f} s after it was last started, and its restart policy asks for at least "
             f"{policy.attempt_period_s} s between attempts"
         )
     return True, ""

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.task.absorb import absorb, stop_task
+from agent.task.backoff import is_delayed
 from agent.task.graph import Never, Ready, Wait, check, may_start, may_stop
 from agent.task.inspected import stop_container
 from agent.task.messages import Action, CancelPull, Create, Ensure, Fact, Inspect, Pull, Start, Stop
@@ -65,7 +66,8 @@ def step(state: TaskState, now: float) -> Step:
     if not state.stopping and not state.over:
         state, ensured = _ensure(state, now)
         actions += ensured
-    wakes = [p.not_before for p in (state.volumes, state.cgroup) if p.not_before > now and not state.stopping]
+    provisions = () if state.stopping else (state.volumes, state.cgroup)
+    wakes = [each.not_before for each in provisions if is_delayed(each.not_before, now)]
     for spec, container in state.pairs():
         following = _next(state, spec, container, now)
         if following.waits_for and following.waits_for != container.waiting_for:
@@ -230,7 +232,7 @@ def _ensure(state: TaskState, now: float) -> tuple[TaskState, list[Action]]:
 
 
 def _due(provision: Provision, now: float) -> bool:
-    return not provision.ready and not provision.applied and provision.not_before <= now
+    return not provision.ready and not provision.applied and not is_delayed(provision.not_before, now)
 
 
 def _next(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) -> _Next:
@@ -241,7 +243,7 @@ def _next(state: TaskState, spec: ContainerSpec, c: ContainerState, now: float) 
         return _Next(c)
     if not c.needs_inspect and c.known is ContainerStatus.STOPPED and not c.zombie:
         return _Next(c)
-    if c.not_before > now:
+    if is_delayed(c.not_before, now):
         return _Next(c, wake_at=c.not_before)
     if c.needs_inspect:
         looking = replace(c, applied=Verb.INSPECT, needs_inspect=False)

@@ -17,6 +17,7 @@ from controlplane.api.homeport_views import node_view, task_view
 from controlplane.api.registry import Document, operation
 from controlplane.context import Context
 from controlplane.services.deciding import census
+from controlplane.services.deciding.backoff import next_try_at
 from controlplane.services.deciding.bounds import bounds_of
 from controlplane.state.records import InstanceRecord, TaskRecord
 from controlplane.state.service_records import SERVICE_GROUP, ServiceRecord
@@ -133,8 +134,8 @@ def _waits_for(context: Context, service: ServiceRecord, instance: InstanceRecor
     if coming:
         return f"{_tasks(coming)} to become healthy ({keeps})"
     deployment = context.state.deployments.get(service.deployments[0]) if service.deployments else None
-    if deployment is not None and deployment.retry_at is not None and deployment.retry_at > now:
-        wait_s = deployment.retry_at - now
+    if deployment is not None and (retry_at := next_try_at(deployment, now)) is not None:
+        wait_s = retry_at - now
         return f"the next attempt to start a task, in {wait_s:.0f} s; the last failed: {deployment.last_failure}"
     if deployment is not None and deployment.placement_event and (why := _last_refusal(context, service)):
         return f"room on another host ({keeps}): {why}"

@@ -161,8 +161,8 @@ class Courier:
             if age > policy.max_age_s:
                 self._give_up(event, f"{record.problem or 'its turn did not come'}; given up after {age:.0f} seconds")
                 return
-            if record.retry_at is not None and record.retry_at > now:
-                await self._pause(record.retry_at - now)
+            if (wait_s := _left_to_wait(record, now)) > 0.0:
+                await self._pause(wait_s)
                 continue
             outcome = await self._attempt(_Parcel(rule, target, event))
             if outcome.verdict is Verdict.DELIVERED:
@@ -216,7 +216,7 @@ class Courier:
     def _after_success(self) -> None:
         record = self._record()
         if record is not None and record.attempts:
-            self._put(event_at=None, attempts=0, retry_at=None, problem="")
+            self._put(event_at=None, attempts=0, tried_at=None, retry_at=None, problem="")
             _log.info("event delivery works again", rule=self._rule, target=self._target_id)
 
     def _note_failure(self, event: NumberedEvent, outcome: Outcome, attempts: int) -> None:
@@ -227,6 +227,7 @@ class Courier:
         self._put(
             event_at=event.at,
             attempts=attempts,
+            tried_at=now,
             retry_at=now + delay,
             problem=outcome.problem,
             disabled=gone,
@@ -239,6 +240,7 @@ class Courier:
         self._put(
             event_at=None,
             attempts=0,
+            tried_at=None,
             retry_at=None,
             problem="",
             dropped=record.dropped + 1,
@@ -277,3 +279,10 @@ class Courier:
             cursor = max(record.cursor, self._cursor)
             transaction.put(replace(record, cursor=cursor, delivered=record.delivered + self._delivered, **members))
         self._saved, self._delivered = self._cursor, 0
+
+
+def _left_to_wait(record: DeliveryRecord, now: float) -> float:
+    """Return the seconds until the next attempt; none if the last one lies ahead, as the clock was set back since."""
+    if record.retry_at is None or (record.tried_at is not None and now < record.tried_at):
+        return 0.0
+    return record.retry_at - now

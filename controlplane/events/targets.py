@@ -120,8 +120,8 @@ def begin(
             record = DeliveryRecord(rule=rule.name, target_id=target_id, cursor=now_at, generation=generation)
         else:
             cursor = now_at if anew or known.disabled else known.cursor
-            fresh = replace(known, cursor=cursor, event_at=None, attempts=0, retry_at=None, problem="", disabled="")
-            record = replace(fresh, generation=generation)
+            fresh = replace(known, event_at=None, attempts=0, tried_at=None, retry_at=None, problem="", disabled="")
+            record = replace(fresh, cursor=cursor, generation=generation)
         transaction.put(record)
 
 

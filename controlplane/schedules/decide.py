@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from controlplane.schedules.policy import MissedPolicy, OverlapPolicy, TargetPolicy
 from controlplane.schedules.timetable import due_times, fires_at
 from controlplane.state.schedule_records import RunOutcome, ScheduleRecord, ScheduleRunRecord, TriggerRecord
-from homeport.clock import iso_time
+from homeport.clock import is_ahead, iso_time
 
 __all__ = ["PRECISION_S", "Decision", "Occasion", "Snapshot", "after_attempt", "decide"]
 
@@ -207,8 +207,7 @@ class _Draft:
             self._fail(run, f"{run.reason}; given up after {policy.max_age_s:.0f} seconds (MaximumEventAgeInSeconds)")
         elif policy.overlap is OverlapPolicy.REPLACE and (live := self._in_the_way(run)):
             self._wait(run, policy, live)
-        elif run.retry_at is not None and self.now < run.retry_at <= self.now + _MAX_BACKOFF_S:
-            # If more than the longest delay is left, the clock was set back.
+        elif run.retry_at is not None and is_ahead(run.retry_at, self.now, longest_s=_MAX_BACKOFF_S):
             self.waiting.append(run)
             self.moments.append(run.retry_at)
         else:

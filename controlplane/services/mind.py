@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from controlplane.services.deciding.backoff import next_try_at
 from controlplane.services.deciding.census import is_live, is_lost, is_prepared, looks_healthy
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, RolloutState, ServiceRecord
@@ -80,7 +81,7 @@ def _causes(
     if service.status == "ACTIVE" and missing > 0:
         if no_host:
             yield f"for {_tasks(missing)} there is no host. {no_host}"
-        elif primary is None or primary.retry_at is None or primary.retry_at <= now:
+        elif primary is None or next_try_at(primary, now) is None:
             yield f"{_tasks(missing)} still to be started."
     yield from _of_tasks(primary, tasks, new)
 
@@ -95,9 +96,9 @@ def _of_deployment(primary: DeploymentRecord, now: float) -> Iterator[str]:
             )
     if primary.rollout is RolloutState.FAILED:
         yield f"deployment {primary.id} FAILED: {primary.rollout_reason}{_last_failure(primary)}"
-    if primary.retry_at is not None and primary.retry_at > now:
+    if (retry_at := next_try_at(primary, now)) is not None:
         failed = f"{_tasks(primary.failed_tasks)} failed one after another"
-        yield f"{failed}; the next is tried in {_seconds(primary.retry_at - now)}.{_last_failure(primary)}"
+        yield f"{failed}; the next is tried in {_seconds(retry_at - now)}.{_last_failure(primary)}"
     elif primary.rollout is RolloutState.IN_PROGRESS and primary.failed_tasks:
         yield f"{_tasks(primary.failed_tasks)} failed one after another.{_last_failure(primary)}"
     if primary.rollback_of and primary.rollout is RolloutState.IN_PROGRESS:

@@ -70,7 +70,7 @@ class Blocked(_Value, frozen=True):
     #: ECS reason -> how many hosts gave it.
     reasons: Mapping[str, int] = {}
     considered: int = 0
-    #: Some host refused only for what this service's own outdated tasks hold there (ports, memory, ...).
+    #: Some host refused only for what this service's own outdated or sick tasks hold there (ports, memory, ...).
     by_own_tasks: bool = False
 
 

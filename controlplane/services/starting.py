@@ -13,6 +13,7 @@ from controlplane.events.notes import ServiceEvent
 from controlplane.scheduling.filters import filters_of, first_refusal, would_fit_without
 from controlplane.scheduling.model import Candidate, Demand, Placement, Refusal, candidate_of
 from controlplane.scheduling.sentences import services_sentence
+from controlplane.services.deciding import census
 from controlplane.services.model import Blocked, Say, Snapshot, Start
 from controlplane.services.orders import Order, next_providers, order_of
 from controlplane.state.records import InstanceRecord, TaskRecord
@@ -153,10 +154,11 @@ class Starter:
         )
 
     def _held_by_own_tasks(self, deployment: str, demand: Demand) -> bool:
-        """Tell whether some host would take the task if this service's other deployments had left it."""
+        """Tell whether some host would take the task if this service's outdated and sick tasks had left it."""
         outdated: defaultdict[InstanceId, list[TaskRecord]] = defaultdict(list)
         for task in self._snapshot.tasks:
-            if task.instance_id is not None and task.started_by != deployment and task.lost_at is None:
+            others = task.started_by != deployment or census.is_sick(task)
+            if task.instance_id is not None and others and task.lost_at is None:
                 outdated[task.instance_id].append(task)
         return any(
             would_fit_without(candidate, demand, outdated[candidate.id]) for candidate in self._candidates(outdated)

@@ -16,6 +16,7 @@ from controlplane.fleet.liveness import HostVerdict
 from controlplane.standalone.failures import failure_of
 from controlplane.standalone.model import Action, Decision, GiveUp, HostView, Place, Retry, Settle, Snapshot, Stop, Wait
 from controlplane.state.records import TaskOrder, TaskRecord
+from homeport.clock import is_ahead
 from homeport.ids import TaskId
 from homeport.reasons import START_TIMED_OUT, TIMED_OUT, WAIT_TIMED_OUT
 from homeport.status import DesiredStatus, StopCode, TaskStatus
@@ -128,8 +129,8 @@ def _replace_if_lost(task: TaskRecord, host: HostView) -> Sequence[Action]:
 
 
 def _is_delayed(order: TaskOrder, now: float) -> bool:
-    """Whether an attempt isn't to be made yet. If more than the longest delay is left, the clock was set back."""
-    return order.not_before is not None and now < order.not_before <= now + MAX_DELAY_S
+    """Whether an attempt isn't to be made yet."""
+    return order.not_before is not None and is_ahead(order.not_before, now, longest_s=MAX_DELAY_S)
 
 
 # ---------------------------------------------------------------- turns

@@ -105,6 +105,8 @@ class DeliveryRecord(Record, frozen=True):
     # The event that is tried again, if one is:
     event_at: float | None = None
     attempts: int = 0
+    #: When the last attempt failed; None in records of versions that didn't keep it.
+    tried_at: float | None = None
     retry_at: float | None = None
     #: Why the last attempt failed.
     problem: str = ""

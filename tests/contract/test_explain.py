@@ -171,7 +171,7 @@ def test_a_service_that_is_well(server: ApiServer, fleet: Fleet, rollouts: Rollo
 def test_the_state_of_mind_first_what_to_act_on(server: ApiServer, fleet: Fleet, rollouts: Rollouts) -> None:
     fleet.add_host()
     now = server.clock.now()
-    deployment = rollouts.deploy(failed_tasks=7, last_failure="exit code 1", retry_at=now + 100)
+    deployment = rollouts.deploy(failed_tasks=7, last_failure="exit code 1", failed_at=now, retry_at=now + 100)
     rollouts.task(deployment.id)
     assert (
         "web is not at its 2 tasks (0 healthy, 1 running): 7 tasks failed one after another; the next is tried in "
@@ -187,6 +187,16 @@ def test_the_state_of_mind_first_what_to_act_on(server: ApiServer, fleet: Fleet,
         f"deployment {deployment.id} FAILED: tasks failed to start. The last failure: exit code 1"
     )
     assert "1 task still to be started." in explain(server)["service"]["causes"]
+
+
+def test_no_try_is_announced_for_the_time_before_the_clock_was_set_back(
+    server: ApiServer, fleet: Fleet, rollouts: Rollouts
+) -> None:
+    fleet.add_host()
+    later = server.clock.now() + 3600
+    rollouts.deploy(failed_tasks=7, last_failure="exit code 1", failed_at=later, retry_at=later + 100)
+    causes = explain(server)["service"]["causes"]
+    assert causes == ["7 tasks failed one after another. The last failure: exit code 1", "2 tasks still to be started."]
 
 
 def test_a_daemon_has_no_use_for_a_second_task_on_a_host(server: ApiServer, fleet: Fleet, rollouts: Rollouts) -> None:

@@ -55,3 +55,17 @@ def test_a_pipeline_that_deploys_twice_within_seconds_loses_nothing_that_serves(
     assert service["taskDefinition"].endswith("/web:1")
     assert set(homeport.containers("status=running")) == first
     ecs.delete_service(service="web", force=True)
+
+
+def test_a_task_that_gets_sick_is_replaced_though_it_holds_the_only_port(homeport: Installation, busybox: str) -> None:
+    ecs = homeport.ecs
+    check = {"command": ["CMD-SHELL", "test -f /www/index.html"], "interval": 5, "retries": 1, "timeout": 2}
+    fixed = web(busybox, "one", portMappings=[{"containerPort": 8080, "hostPort": 18081}], healthCheck=check)
+    ecs.create_service(serviceName="web", taskDefinition=homeport.register("web", fixed), desiredCount=1)
+    steady(homeport, "web")
+    (sick,) = live_tasks(homeport, "web")
+    homeport.docker("exec", sick["containers"][0]["runtimeId"], "rm", "/www/index.html")
+    stopped = homeport.wait(sick["taskArn"], "STOPPED", within_s=60)
+    assert stopped["stoppedReason"] == "Task failed container health checks"
+    eventually(lambda: [task["healthStatus"] for task in live_tasks(homeport, "web")] == ["HEALTHY"], within_s=60)
+    ecs.delete_service(service="web", force=True)

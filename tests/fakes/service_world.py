@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controlplane.fleet.liveness import HostVerdict
+from controlplane.services.deciding import census
 from controlplane.services.deciding.decide import decide
 from controlplane.services.deployments import begin_deployment, rollback_candidate
 from controlplane.services.model import (
@@ -401,13 +402,13 @@ class World:
             self.tasks[task.id] = replace(task, desired=DesiredStatus.STOPPED, stopped_reason="no room")
 
     def _refusal(self, machine: Machine, start: Start) -> str | None:
-        """Why a host can't take a task: None if it can, "own" if only this service's outdated tasks are in the way."""
+        """Why a host can't take a task: None if it can, "own" if only this service's outdated or sick tasks are."""
         if machine.silent_since is not None or machine.draining:
             return "closed"
         behaviour = self.behaviours[self._revision_of(start.deployment)]
         if start.replaces is not None or self._room(machine.id, behaviour):
             return None
-        own = frozenset(t.id for t in self._held(machine.id) if t.started_by != start.deployment)
+        own = frozenset(t.id for t in self._held(machine.id) if t.started_by != start.deployment or census.is_sick(t))
         return "own" if self._room(machine.id, behaviour, without=own) else "full"
 
     def _room(self, host: InstanceId, behaviour: Behaviour, without: frozenset[TaskId] = frozenset()) -> bool:

@@ -168,6 +168,7 @@ async def test_a_failure_is_shown_with_its_reason_until_it_is_over(endpoint: End
         put(context, *a_destination(endpoint.url, description="mended"))
         await eventually(lambda: endpoint.accepted == [1])
         await eventually(lambda: record_of(context).problem == "")
+        assert record_of(context).tried_at is None
 
 
 async def test_retry_after_is_honoured(endpoint: Endpoint) -> None:
@@ -181,6 +182,20 @@ async def test_retry_after_is_honoured(endpoint: Endpoint) -> None:
         retry_at = record_of(context).retry_at
         assert retry_at is not None
         assert retry_at - context.clock.now() == pytest.approx(3600, abs=30)
+
+
+async def test_a_clock_that_is_set_back_puts_no_attempt_off(endpoint: Endpoint) -> None:
+    context = a_world()
+    put(context, *a_destination(endpoint.url))
+    put_rule(context, a_rule(http_target()))
+    endpoint.then(500)
+    emit(context, 1)
+    async with delivering(context, backoff=Backoff(base_s=1e6, cap_s=1e6)):
+        await eventually(lambda: record_of(context).attempts == 1)
+    again = await killed(context)
+    move(again, -3600)
+    async with delivering(again):
+        await eventually(lambda: endpoint.accepted == [1])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import ServiceRecord
 from controlplane.state.validate import validate
 from homeport.ids import TaskId
-from homeport.status import DesiredStatus, StopCode, TaskStatus
+from homeport.protocol import ContainerReport
+from homeport.status import ContainerStatus, DesiredStatus, HealthStatus, StopCode, TaskStatus
 from tests.fakes.clock import ManualClock
 from tests.fakes.records import a_context, an_instance, connect, put
 from tests.fakes.services import DEPLOYMENT, look, put_service
@@ -136,13 +137,19 @@ def test_once_all_are_placed_the_next_shortage_is_told_anew(context: Context) ->
 
 def test_a_port_held_by_the_service_itself_is_told_from_one_held_by_others(context: Context) -> None:
     hosts(context, "a")
-    service = put_service(context, FIXED)
+    service = put_service(context, {**FIXED, "healthCheck": {"command": ["CMD", "true"]}})
     do(context, service, start(context))
     blocked = do(context, service, start(context))
     assert blocked is not None
     assert blocked.reasons == {"RESOURCE:PORTS": 1}
     assert not blocked.by_own_tasks  # a task of the same deployment isn't outdated
-    change(context, tasks(context)[0], started_by="ecs-svc/1")
+    (task,) = tasks(context)
+    report = ContainerReport(name="web", status=ContainerStatus.RUNNING, health=HealthStatus.UNHEALTHY)
+    change(context, task, status=TaskStatus.RUNNING, containers=(report,))
+    blocked = do(context, service, start(context))
+    assert blocked is not None
+    assert blocked.by_own_tasks  # but one whose health checks fail is
+    change(context, task, started_by="ecs-svc/1")
     blocked = do(context, service, start(context))
     assert blocked is not None
     assert blocked.by_own_tasks

@@ -589,6 +589,18 @@ class TestFailures:
         assert world.deployments["ecs-svc/2"].rollout is RolloutState.FAILED
 
 
+def test_a_prepared_task_that_the_bounds_keep_from_its_place_is_told_of() -> None:
+    world = World(hosts=2, desired=2, capacity=2, deployment_configuration=configuration(100, 200))
+    world.run(1)
+    world.deploy(Behaviour())
+    world.run(1)
+    world.service = replace(world.service, deployment_configuration=configuration(100, 100))
+    world.machines[InstanceId("host-0")].draining = True
+    world.run(60)
+    assert [task.desired for task in world.tasks.values() if task.replaces] == [DesiredStatus.PENDING]
+    assert sum("because of the service deployment configuration" in event for event in world.events) == 1
+
+
 class TestHealthAndDeadlines:
     def test_an_unhealthy_task_is_stopped_once_its_successor_is_healthy(self) -> None:
         world = steady(desired=2, behaviour=CHECKED)
@@ -611,6 +623,28 @@ class TestHealthAndDeadlines:
         world.run(30)
         assert len(world.live()) == 3
         assert all(t.health is HealthStatus.HEALTHY for t in world.live())
+
+    @pytest.mark.parametrize("port", [True, False])
+    def test_where_the_unhealthy_hold_what_their_successors_need_they_are_stopped_one_by_one(self, port: bool) -> None:
+        world = steady(hosts=2, capacity=1, desired=2, behaviour=Behaviour(check=True, port=port))
+        for task in world.live():
+            world.set_health(task.id, HealthStatus.UNHEALTHY)
+        most: list[int] = []
+        world.on_decision = lambda s, d: most.append(sum(isinstance(action, Stop) for action in d.actions))
+        world.run(30)
+        assert max(most) == 1
+        assert all(t.health is HealthStatus.HEALTHY for t in world.live())
+        assert len(world.live()) == 2
+        assert world.primary.steady
+
+    def test_an_unhealthy_task_stays_where_its_end_would_make_no_room_for_another(self) -> None:
+        world = steady(hosts=2, capacity=1, desired=2, behaviour=CHECKED)
+        sick = world.live()[0]
+        assert sick.instance_id is not None
+        world.machines[sick.instance_id].capacity = 0
+        world.set_health(sick.id, HealthStatus.UNHEALTHY)
+        world.run(30)
+        assert sick.id in [task.id for task in world.live()]
 
     def test_a_task_that_never_was_healthy_is_stopped_at_once_and_counts_as_failed(self) -> None:
         world = World(desired=2, behaviour=Behaviour(kind="sick", check=True))

@@ -77,14 +77,6 @@ class TestDaemon:
         assert min(lows) == 4 - at_a_time
         assert world.rollout() is RolloutState.COMPLETED
 
-    def test_with_a_maximum_above_100_it_starts_first(self) -> None:
-        world = daemon(hosts=2, deployment_configuration={"minimumHealthyPercent": 100, "maximumPercent": 200})
-        world.deploy(Behaviour())
-        assert [(s.host, s.replaces) for s in of_kind(world, Start)] == [("host-0", None), ("host-1", None)]
-        world.run(60)
-        assert world.rollout() is RolloutState.COMPLETED
-        assert len(world.live()) == 2
-
     def test_a_host_that_is_no_longer_eligible_loses_its_task(self) -> None:
         world = daemon(hosts=2)
         snapshot = replace(world.snapshot(), eligible=frozenset({HOST0}))
@@ -265,6 +257,34 @@ class TestHooks:
         world.run(60)
         assert world.live("ecs-svc/1") == []
         assert world.rollout() is RolloutState.COMPLETED
+
+    def test_of_the_old_tasks_no_more_stay_than_are_desired(self) -> None:
+        world = hooked("POST_SCALE_UP")
+        world.run(3000)
+        world.scale(1)
+        world.run(30)
+        assert (len(world.live("ecs-svc/1")), len(world.live("ecs-svc/2"))) == (1, 1)
+
+    def test_a_drain_that_the_bounds_forbid_says_so_before_the_hook_is_reached(self) -> None:
+        world = World(desired=1, hosts=2)
+        hook = {"targetType": "PAUSE", "lifecycleStages": ["POST_SCALE_UP"]}
+        bounds = {"minimumHealthyPercent": 100, "maximumPercent": 150}
+        world.service = replace(world.service, deployment_configuration={**bounds, "lifecycleHooks": [hook]})
+        world.run(2)
+        world.machines[HOST0].draining = True
+        world.run(60)
+        assert len(world.live()) == 1
+        assert sum("because of the service deployment configuration" in event for event in world.events) == 1
+
+    def test_a_drained_host_gives_up_the_place_that_the_new_revision_needs_to_come_to_the_hook(self) -> None:
+        world = hooked("POST_SCALE_UP")
+        bounds = {"minimumHealthyPercent": 50, "maximumPercent": 100}
+        world.service = replace(world.service, deployment_configuration=world.service.deployment_configuration | bounds)
+        world.machines[HOST0].draining = True
+        world.run(60)
+        assert world.primary.lifecycle_stage == "POST_SCALE_UP"
+        assert HOST0 not in hosts_of(world)
+        assert len(world.live("ecs-svc/2")) == 2
 
     def test_at_the_end_the_deployment_is_not_complete(self) -> None:
         world = hooked("POST_PRODUCTION_TRAFFIC_SHIFT")

@@ -4,15 +4,23 @@ After each decision: its starts keep within maximumPercent, its stops within min
 rolled back. Statuses that go back, tasks settled twice or stopped twice are refused by the world itself. When it has
 come to rest: deciding again changes nothing, and the service has what it should, wherever there is room.
 
-HOMEPORT_EXAMPLES sets how many lives are tried (60).
+60 lives are tried; `make test-slow` tries the same 3,000 each time, or as many others as HOMEPORT_EXAMPLES says.
 """
 
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec.structs import replace
 
 from controlplane.services.deciding import census
@@ -35,6 +43,8 @@ BAD = st.sampled_from(
     ]
 )
 PERCENTS = st.sampled_from([(100, 200), (100, 150), (100, 100), (50, 200), (50, 100), (0, 100), (34, 134)])
+#: What the API accepts for a DAEMON.
+DAEMON_PERCENTS = st.sampled_from([(0, 100), (50, 100), (34, 100), (99, 100)])
 BREAKERS = st.sampled_from([{}, {"enable": True, "rollback": True}, {"enable": True, "rollback": False}])
 STAGES = ["PRE_SCALE_UP", "POST_SCALE_UP", "POST_PRODUCTION_TRAFFIC_SHIFT"]
 #: Longer than any protection, deadline or silence here.
@@ -52,6 +62,7 @@ class ServiceMachine(RuleBasedStateMachine):
         capacity=st.integers(1, 4),
         behaviour=GOOD,
         percents=PERCENTS,
+        daemon_percents=DAEMON_PERCENTS,
         breaker=BREAKERS,
         given=st.booleans(),
         daemon=st.booleans(),
@@ -65,6 +76,7 @@ class ServiceMachine(RuleBasedStateMachine):
         capacity: int,
         behaviour: Behaviour,
         percents: tuple[int, int],
+        daemon_percents: tuple[int, int],
         breaker: dict[str, Any],
         given: bool,
         daemon: bool,
@@ -73,7 +85,7 @@ class ServiceMachine(RuleBasedStateMachine):
     ) -> None:
         timeout = {"timeoutInMinutes": 5, "action": action}
         hook = {"targetType": "PAUSE", "lifecycleStages": stages, "timeoutConfiguration": timeout}
-        configuration = {"minimumHealthyPercent": percents[0], "maximumPercent": percents[1], "lifecycleHooks": [hook]}
+        configuration = {**_bounds(daemon_percents if daemon else percents), "lifecycleHooks": [hook]}
         self.world = World(
             hosts=hosts,
             desired=0 if daemon else desired,
@@ -101,10 +113,10 @@ class ServiceMachine(RuleBasedStateMachine):
         if live := self.world.live():
             self.world.protect(data.draw(st.sampled_from(sorted(t.id for t in live))), seconds)
 
-    @rule(percents=PERCENTS)
-    def configure(self, percents: tuple[int, int]) -> None:
-        configuration = dict(self.world.service.deployment_configuration)
-        configuration |= {"minimumHealthyPercent": percents[0], "maximumPercent": percents[1]}
+    @rule(percents=PERCENTS, daemon_percents=DAEMON_PERCENTS)
+    def configure(self, percents: tuple[int, int], daemon_percents: tuple[int, int]) -> None:
+        daemon = self.world.service.scheduling_strategy == "DAEMON"
+        configuration = self.world.service.deployment_configuration | _bounds(daemon_percents if daemon else percents)
         self.world.service = replace(self.world.service, deployment_configuration=configuration)
 
     @precondition(lambda self: self.world.rollout() is RolloutState.IN_PROGRESS)
@@ -208,6 +220,10 @@ class ServiceMachine(RuleBasedStateMachine):
             and task.instance_id
             and self.world.machines[task.instance_id].silent_since is None
         ]
+
+
+def _bounds(percents: tuple[int, int]) -> dict[str, int]:
+    return {"minimumHealthyPercent": percents[0], "maximumPercent": percents[1]}
 
 
 def check_decision(snapshot: Snapshot, decision: Decision) -> None:
@@ -339,9 +355,15 @@ def check_daemons(world: World, hosts: set[InstanceId], *, works: bool) -> None:
 
 
 ServiceMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("HOMEPORT_EXAMPLES", "60")),
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestServices = ServiceMachine.TestCase
+
+
+@pytest.mark.slow
+def test_many_more_lives() -> None:
+    lives = os.environ.get("HOMEPORT_EXAMPLES")
+    many = settings(
+        ServiceMachine.TestCase.settings, max_examples=int(lives or "3000"), derandomize=lives is None, database=None
+    )
+    run_state_machine_as_test(ServiceMachine, settings=many)

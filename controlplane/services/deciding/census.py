@@ -19,6 +19,7 @@ __all__ = [
     "is_prepared",
     "is_protected",
     "is_ready",
+    "is_sick",
     "is_stopped",
     "looks_healthy",
     "occupies",
@@ -66,6 +67,11 @@ def is_ready(task: TaskRecord) -> bool:
     """All containers of a prepared task are created: it can start at once."""
     created = {report.name for report in task.containers if report.status >= ContainerStatus.CREATED}
     return all(container.name in created for container in task.spec.containers)
+
+
+def is_sick(task: TaskRecord) -> bool:
+    """It runs, and its health checks have failed."""
+    return task.status is TaskStatus.RUNNING and task.health is HealthStatus.UNHEALTHY
 
 
 def has_check(task: TaskRecord) -> bool:

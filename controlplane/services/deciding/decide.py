@@ -16,7 +16,7 @@ from controlplane.services.deciding.draft import Draft
 from controlplane.services.deciding.presence import follow_hosts, give_up_outdated
 from controlplane.services.deciding.rollout import Leave, roll
 from controlplane.services.deciding.settling import mark_healthy, settle_ended
-from controlplane.services.deciding.slots import Slots, confine_failed, replica_slots
+from controlplane.services.deciding.slots import Slots, confine_outdated, replica_slots
 from controlplane.services.deciding.task_sets import computed_count, reconcile_task_sets
 from controlplane.services.deployments import is_proven
 from controlplane.services.model import Decision, Snapshot
@@ -60,6 +60,8 @@ def _reconcile(draft: Draft, primary: str) -> None:
     if before is not None:
         _keep_up(draft, before, primary)
     else:
+        if not leave.retire:
+            confine_outdated(draft, slots)
         roll(draft, slots, leave)
     if leave.failed:
         drop_replaced(draft, draft.deployments[primary])
@@ -100,12 +102,8 @@ def _judge(draft: Draft, deployment: DeploymentRecord) -> None:
 
 def _slots(draft: Draft, primary: str) -> Slots:
     if draft.service.scheduling_strategy == "DAEMON":
-        slots = daemon_slots(draft, owner=primary)
-    else:
-        slots = replica_slots(draft, owner=primary, desired=draft.service.desired_count, tasks=draft.present())
-    if draft.deployments[primary].rollout is RolloutState.FAILED:
-        confine_failed(draft, slots)
-    return slots
+        return daemon_slots(draft, owner=primary)
+    return replica_slots(draft, owner=primary, desired=draft.service.desired_count, tasks=draft.present())
 
 
 def _leave(draft: Draft, slots: Slots, deployment: DeploymentRecord) -> Leave:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from controlplane.events.notes import ServiceEvent
 from controlplane.fleet.liveness import HostVerdict
 from controlplane.services.deciding import census
+from controlplane.services.deciding.backoff import next_try_at
 from controlplane.services.model import (
     Action,
     Adopt,
@@ -34,7 +35,7 @@ from controlplane.services.model import (
 from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import DeploymentRecord, ServiceRecord, TaskSetRecord
 from homeport.ids import InstanceId, TaskId
-from homeport.status import DesiredStatus, HealthStatus, TaskStatus
+from homeport.status import DesiredStatus, TaskStatus
 
 __all__ = ["Draft"]
 
@@ -99,7 +100,8 @@ class Draft:
 
     def unhealthy(self, task: TaskRecord) -> bool:
         """Whether its health checks have failed, and healthCheckGracePeriodSeconds is over."""
-        if self.healthy(task) or task.status is not TaskStatus.RUNNING or task.health is not HealthStatus.UNHEALTHY:
+        # What is healthy is known already, and most are: asking the rest alone makes a look at thousands cheaper.
+        if self.healthy(task) or not census.is_sick(task):
             return False
         return self.elapsed(task.running_at or task.created_at, self._grace_s)
 
@@ -121,9 +123,9 @@ class Draft:
 
     def backed_off(self, owner: DeploymentRecord | TaskSetRecord) -> bool:
         """Whether the owner's failures allow another start by now. Asks to be woken when they will."""
-        if owner.retry_at is None or owner.failed_at is None:
-            return True
-        return self.elapsed(owner.failed_at, owner.retry_at - owner.failed_at)
+        at = next_try_at(owner, self.now)
+        self.wake(at)
+        return at is None
 
     # ------------------------------------------------------------ what is wanted
 

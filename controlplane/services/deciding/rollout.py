@@ -5,9 +5,10 @@ and nothing healthy is stopped when that would leave fewer than `lower`.
 
 Start first, where the upper bound and the hosts leave room: the new task starts, and when it is healthy an outdated one
 is stopped. So while there is room, a deployment never goes below the desired count, whatever the lower bound would
-allow. Stop first, where there is no room: because the upper bound is reached, or because the service's own outdated
-tasks hold the ports or the memory. Then the new task is prepared (pulled and created) on the host of the one it
-replaces; when it is ready that one is stopped; when that has stopped the new one is released.
+allow. Stop first, where there is no room: because the upper bound is reached (as it always is for a DAEMON, whose
+maximumPercent is 100), or because the service's own outdated tasks hold the ports or the memory. Then the new task is
+prepared (pulled and created) on the host of the one it replaces; when it is ready that one is stopped; when that has
+stopped the new one is released.
 """
 
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def roll(draft: Draft, slots: Slots, leave: Leave) -> None:
     if leave.start:
         gaps = rollout.prepare(rollout.start(gaps))
     rollout.retire(bool(gaps))
-    if leave.start and leave.retire and gaps:
+    if leave.start and (gaps or slots.prepared):
         rollout.warn_if_stuck()
 
 
@@ -215,14 +216,12 @@ class _Rollout:
         return gaps[count:]
 
     def _start_on_hosts(self, gaps: list[Gap]) -> list[Gap]:
-        start_first = self._slots.bounds.upper > self._slots.desired and not self._in_own_way
         left: list[Gap] = []
         for gap in gaps:
-            free = not gap.taken or (start_first and gap.victim is not None)
             host = self._draft.snapshot.hosts.get(gap.host) if gap.host else None
             # A silent host can be told nothing now; its place waits.
             reachable = host is None or host.verdict is HostVerdict.CONNECTED
-            if free and reachable and self._occupied < self._slots.bounds.upper:
+            if not gap.taken and reachable and self._occupied < self._slots.bounds.upper:
                 self._begin(1, host=gap.host)
             else:
                 left.append(gap)
@@ -315,6 +314,7 @@ class _Rollout:
     def retire(self, gaps: bool) -> None:
         """Stop outdated tasks as their successors have become healthy. `gaps`: places can't be filled for now."""
         stuck = gaps or self._draft.snapshot.blocked is not None
+        unfilled = gaps and self._leave.start
         kept_hosts = {task.instance_id for task in self._slots.kept if self._draft.healthy(task)}
         for task, flaw in list(self._outdated.values()):
             if self._promises_well(task):
@@ -323,8 +323,9 @@ class _Rollout:
                 self._retire_sick(task, gaps)
             elif self._draft.protected(task) or (self._slots.one_per_host and task.instance_id not in kept_hosts):
                 continue
-            elif flaw is Flaw.DRAINING or (self._leave.retire and self._closed(task)):
-                # Nothing can be prepared there. It goes within the bounds though no host left has room, as in ECS.
+            elif flaw is Flaw.DRAINING or ((self._leave.retire or unfilled) and self._closed(task)):
+                # Nothing can be prepared there. It goes within the bounds though no host left has room, as in ECS; and
+                # though a hook holds it, where the new revision needs its place to come to the hook at all.
                 reason = reasons.DRAINING if flaw is Flaw.DRAINING else self._scaling
                 self._stop_within(task, reason, self._lower if stuck else self._slots.desired)
             elif (
@@ -354,17 +355,22 @@ class _Rollout:
         return not host.open and host.verdict is HostVerdict.CONNECTED
 
     def _retire_sick(self, task: TaskRecord, gaps: bool) -> None:
-        """Stop a task that was healthy once when its successor is healthy; where none can start, one by one."""
+        """Stop a task that was healthy once when its successor is healthy; where none can start, one by one.
+
+        None can where the upper bound is reached, or where such tasks hold all the room or the ports there are.
+        """
         if self._leave.failed:
             return
         replaced = not gaps and self._kept_healthy and not self._prepared
-        if replaced or (gaps and self._leave.start and not self._leaving):
+        if replaced or ((gaps or self._found_own) and self._leave.start and not self._leaving):
             self._stop_sick(task)
 
     def warn_if_stuck(self) -> None:
         """Say, once until the service is steady again, that its bounds forbid every step of a deployment or drain."""
         deployment = self._draft.deployments.get(self._slots.owner)
-        if deployment is None or "stuck" in deployment.warned_at or self._prepared or not self._kept_healthy:
+        if deployment is None or "stuck" in deployment.warned_at or not self._kept_healthy:
+            return
+        if not all(map(census.is_ready, self._prepared.values())):
             return
         waiting = any(
             flaw in (Flaw.REVISION, Flaw.DRAINING) and not self._draft.protected(task)

@@ -20,7 +20,7 @@ from controlplane.state.records import TaskRecord
 from controlplane.state.service_records import RolloutState
 from homeport.ids import InstanceId
 
-__all__ = ["Flaw", "Gap", "Slots", "confine_failed", "flaw_of", "replica_slots", "run_longest"]
+__all__ = ["Flaw", "Gap", "Slots", "confine_outdated", "flaw_of", "replica_slots", "run_longest"]
 
 
 class Flaw(Enum):
@@ -110,10 +110,11 @@ def replica_slots(draft: Draft, *, owner: str, desired: int, tasks: Iterable[Tas
     return slots
 
 
-def confine_failed(draft: Draft, slots: Slots) -> None:
-    """Take what is beyond the desired count of the old revisions of a failed deployment as surplus.
+def confine_outdated(draft: Draft, slots: Slots) -> None:
+    """Take what is beyond the desired count of the old revisions as surplus, where the rest of them isn't replaced.
 
-    Nothing of theirs is replaced any more, but a service that is scaled in is scaled in.
+    A deployment that has failed, or that a hook holds, leaves them as they are; but a service that is scaled in is
+    scaled in.
     """
     old = [task for task, flaw in slots.outdated if flaw is Flaw.REVISION and census.is_live(task)]
     slots.surplus = slots.surplus + _scale_in(draft, old, max(0, len(old) - slots.desired))
