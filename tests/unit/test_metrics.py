@@ -135,7 +135,6 @@ def test_commits_are_measured(metrics: ControlPlaneMetrics) -> None:
     assert value(metrics, "homeport_journal_batch_commits_sum") == 40
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 async def test_an_event_loop_that_is_late_is_seen(state: State) -> None:
     clock = ManualClock()
     metrics = ControlPlaneMetrics(clock)
@@ -150,6 +149,7 @@ async def test_an_event_loop_that_is_late_is_seen(state: State) -> None:
     assert value(metrics, "homeport_event_loop_delay_seconds_bucket", le="0.5") == 1
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_complain_about(state: State, metrics: ControlPlaneMetrics) -> None:
     put(state, task(), instance(1))
     metrics.observe_request("ecs", "RunTask", "200", 0.25)
