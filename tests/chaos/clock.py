@@ -7,7 +7,7 @@ Engine's clock stays right, as do those of its containers.
 from pathlib import Path
 from typing import Final
 
-from tests.packages import run
+from tests.packages import install
 
 __all__ = ["WallClock"]
 
@@ -39,8 +39,7 @@ class WallClock:
 
 def _library() -> Path:
     if not (found := _find()):
-        run("apt-get", "-qq", "update")
-        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "libfaketime")
+        install("libfaketime")
         found = _find()
     return found[0]
 
