@@ -13,7 +13,7 @@ from agent.engine.api import ContainerFacts
 from agent.task.backoff import delay_s
 from agent.task.messages import Inspected
 from agent.task.model import ContainerState, TaskState, Verb, tell
-from agent.task.restart import should_restart
+from agent.task.restart import SHORTEST_PERIOD_S, should_restart
 from homeport import reasons
 from homeport.protocol import NetworkBinding
 from homeport.status import ContainerStatus, HealthStatus
@@ -145,6 +145,7 @@ def _ended(state: TaskState, c: ContainerState, facts: ContainerFacts, now: floa
             restarting=True,
             restart_count=c.restart_count + 1,
             restarted_at=now,
+            not_before=(c.started_at or 0.0) + SHORTEST_PERIOD_S,
         )
         message = f"{exited}; restarting it (restart {c.restart_count})"
         return tell(state.with_container(c), c.finished_at or now, "restarting", message, c.name)

@@ -1,8 +1,14 @@
 """The restart policy of a container: whether one that exited is started again in place, and why not."""
 
+from typing import Final
+
 from homeport.spec import RestartPolicy
 
-__all__ = ["should_restart"]
+__all__ = ["SHORTEST_PERIOD_S", "should_restart"]
+
+#: Seconds between two starts, however short the policy's period: a container that ends at once, and may start again at
+#: once, would keep the Engine busy, and the control plane with its reports.
+SHORTEST_PERIOD_S: Final = 1.0
 
 
 def should_restart(policy: RestartPolicy, exit_code: int | None, last_start: float, now: float) -> tuple[bool, str]:

@@ -332,6 +332,23 @@ def test_a_restart_keeps_the_container_running_for_everyone_else() -> None:
     assert report_of(task.state).containers[0].exit_code == 1
 
 
+def test_a_container_that_may_restart_at_once_does_so_once_a_second() -> None:
+    task = driver(spec_of(container("web", restart_policy=restarts(0)))).go()
+    task.wait(5).exits("web", 1)
+    assert task.world.boxes["web"].starts == 2
+    for number in (3, 4):
+        task.wait(0.25).exits("web", 1)
+        assert task.world.boxes["web"].starts == number - 1
+        assert task.status() is TaskStatus.RUNNING
+        assert task.wake_at == task.now + 0.75
+        task.wait(0.75)
+        assert task.world.boxes["web"].starts == number
+    task.wait(0.25).exits("web", 1)
+    task.go(STOP)
+    assert task.over()
+    assert task.world.boxes["web"].starts == 4
+
+
 def test_a_restart_that_fails_ends_the_task_with_the_last_exit_code() -> None:
     task = driver(spec_of(container("web", restart_policy=restarts(60)))).go()
     task.now += 61
