@@ -101,7 +101,7 @@ def test_it_stops_with_a_reason_that_says_why_and_for_how_long() -> None:
 
 
 def test_its_restart_policy_does_not_bring_it_back() -> None:
-    task = Driver(assignment(single())).go().exits("web", 1)
+    task = Driver(assignment(single())).go().wait(5).exits("web", 1)
     assert task.state.containers[0].restart_count == 1
     task.tell(Isolated(25.0))
     task.go()
