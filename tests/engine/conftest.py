@@ -12,10 +12,12 @@ import pytest
 
 from agent.engine.api import ContainerFacts, ContainerPlan
 from agent.engine.docker import DockerEngine
+from agent.engine.errors import EngineTimeout
 from agent.engine.plan import container_plan, owner_labels, volume_plans
 from homeport.ids import InstanceId, TaskId
 from homeport.spec import ContainerSpec, TaskSpec
 from tests.engine.busybox import BUSYBOX_REPOSITORY, import_image, remove_image
+from tests.engine.stacks import engine_stacks
 
 #: Long enough for a loaded machine; nothing waits for it when all is well.
 DEADLINE_S = 60
@@ -108,9 +110,17 @@ class Lab:
         return output
 
     async def close(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for facts in await self.engine.list(self.labels):
-                group.create_task(self.engine.remove(facts.container_id))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for facts in await self.engine.list(self.labels):
+                    group.create_task(self.engine.remove(facts.container_id))
+        except ExceptionGroup as failed:
+            late, other = failed.split(EngineTimeout)
+            if late is None or other is not None:
+                raise
+            left = len(await self.engine.list(self.labels))
+            why = await asyncio.to_thread(engine_stacks)
+            pytest.fail(f"the Engine still has {left} containers: {late.exceptions[0]}\n{why}", pytrace=False)
 
     async def make_volumes(self, task_id: TaskId, task: TaskSpec) -> None:
         for plan in volume_plans(task_id, task, owner=self.owner):
