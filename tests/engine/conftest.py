@@ -118,9 +118,8 @@ class Lab:
             late, other = failed.split(EngineTimeout)
             if late is None or other is not None:
                 raise
-            left = len(await self.engine.list(self.labels))
             why = await asyncio.to_thread(engine_stacks)
-            pytest.fail(f"the Engine still has {left} containers: {late.exceptions[0]}\n{why}", pytrace=False)
+            pytest.fail(f"{late.exceptions[0]}\n{why}", pytrace=False)
 
     async def make_volumes(self, task_id: TaskId, task: TaskSpec) -> None:
         for plan in volume_plans(task_id, task, owner=self.owner):

@@ -3,12 +3,13 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGUSR1
 from typing import Final
 
 import psutil
+
+from tests.e2e.harness import eventually
 
 __all__ = ["engine_stacks", "summary"]
 
@@ -25,25 +26,27 @@ def engine_stacks() -> str:
     """Return what the goroutines of this machine's Engine do and how many do so, the most frequent first."""
     try:
         dockerd = psutil.Process(int(_PID.read_text()))
-        daemons = [dockerd, *(child for child in dockerd.children() if child.name() == "containerd")]
+        # Of a dockerd that was killed the file stays, and the number may be another process's: the signal would end it.
+        family = [dockerd, *dockerd.children()] if dockerd.name() == "dockerd" else []
+        return "\n".join(_stacks_of(daemon) for daemon in family if daemon.name() in _DUMPS) or "no dockerd is running"
     except (OSError, ValueError, psutil.Error) as error:
         return f"what the Engine does can't be seen: {error}"
-    return "\n".join(line for daemon in daemons for line in _ask(daemon))
 
 
-def _ask(daemon: psutil.Process) -> Iterator[str]:
+def _stacks_of(daemon: psutil.Process) -> str:
     # The kernel stamps files by a clock that is a few ms behind.
     name, asked_at = daemon.name(), time.time() - 0.1
-    yield f"{name} ({daemon.pid}, {daemon.status()}):"
-    pattern = _DUMPS[name].lstrip("/")
+    title = f"{name} ({daemon.pid}, {daemon.status()}):\n"
+
+    def dump() -> str:
+        files = (path for path in Path("/").glob(_DUMPS[name].lstrip("/")) if path.stat().st_mtime >= asked_at)
+        return next((path.read_text() for path in files), "")
+
     daemon.send_signal(SIGUSR1)
-    while time.time() < asked_at + _DUMP_LIMIT_S:
-        for path in Path("/").glob(pattern):
-            if path.stat().st_mtime >= asked_at and path.stat().st_size:
-                yield summary(path.read_text())
-                return
-        time.sleep(0.1)
-    yield "doesn't even write its stacks"
+    try:
+        return title + summary(eventually(dump, within_s=_DUMP_LIMIT_S))
+    except AssertionError:
+        return f"{title}doesn't even write its stacks"
 
 
 def summary(stacks: str) -> str:

@@ -1,5 +1,7 @@
 """What a failing test can tell of an Engine that doesn't answer."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,19 @@ internal/poll.runtime_pollWait(0x1)
 def test_goroutines_in_the_same_place_are_counted() -> None:
     place = "select in libcontainerd/remote.(*client).getContainer < daemon.(*Daemon).ContainerRm"
     assert summary(STACKS).strip() == f"2 x {place}"
+
+
+def test_the_number_of_a_dockerd_that_is_gone_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = tmp_path / "docker.pid"
+    stale.write_text(str(os.getpid()))
+    monkeypatch.setattr("tests.engine.stacks._PID", stale)
+    signals: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: signals.append(number))
+    try:
+        assert engine_stacks() == "no dockerd is running"
+        assert signals == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.engine
